@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY IF EXISTS content.film_work_etl_pending;

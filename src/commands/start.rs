@@ -1,0 +1,221 @@
+//! `etl start`: keeps the index in step until told to end.
+//!
+//! This is the loop around [`crate::sync::step`]: who leads, the pauses, and what is told. Everything
+//! that must be right is in the step.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use log::{error, info, warn};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::backoff::Backoff;
+use crate::config::{Bytes, Count, ElasticsearchArgs, Mistakes, Pause, PostgresArgs};
+use crate::elasticsearch::Elasticsearch;
+use crate::error::{self, Error};
+use crate::postgres::migrations::check_current;
+use crate::postgres::work::load_work;
+use crate::postgres::{DatabaseUrl, lock};
+use crate::progress::Progress;
+use crate::sync::leader::{Candidate, Election, Leadership};
+use crate::sync::session::{Limits, Session};
+use crate::sync::{Step, step};
+
+/// Settings of `etl start`.
+#[derive(Debug, Args)]
+pub struct Start {
+    /// Where the rows come from.
+    #[command(flatten)]
+    postgres: PostgresArgs,
+    /// Where the documents go.
+    #[command(flatten)]
+    elasticsearch: ElasticsearchArgs,
+    /// Largest number of documents in one bulk request
+    #[arg(long, env = "ETL_BATCH_SIZE", value_name = "COUNT", default_value = "1000")]
+    batch_size: String,
+    /// Size at which a bulk request is full, such as 512KiB or 5MiB
+    #[arg(long, env = "ETL_BULK_BYTES", value_name = "SIZE", default_value = "5MiB")]
+    bulk_bytes: String,
+    /// Pause after a look that found nothing to do, such as 100ms or 2s
+    #[arg(long, env = "ETL_POLL_INTERVAL", value_name = "TIME", default_value = "100ms")]
+    poll_interval: String,
+    /// End as soon as nothing is pending, instead of waiting for the next change
+    #[arg(long)]
+    until_idle: bool,
+}
+
+/// What the settings mean.
+struct Settings {
+    url: DatabaseUrl,
+    elasticsearch: Elasticsearch,
+    limits: Limits,
+    poll_interval: Duration,
+    until_idle: bool,
+}
+
+/// How long to wait after something that only a person can mend.
+const SLOW_PACE: Duration = Duration::from_secs(10);
+
+/// How often a standby tries to take the lead.
+const STANDBY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a standby says who leads.
+const STANDBY_REPORT: Duration = Duration::from_secs(30);
+
+/// Runs `etl start`. Returns when nothing is pending, if it was asked to; else it does not return.
+///
+/// # Errors
+///
+/// Returns an error if the settings are wrong, or if something is in the way that only a person can
+/// mend: at the start, or at any time if it was to run until idle. What was not stamped is pending.
+pub fn run(args: &Start) -> Result<(), Error> {
+    let settings = check(args)?;
+    end_on_signals()?;
+    let mut loop_ = Loop { settings, leadership: None, backoff: Backoff::new(), has_worked: false };
+    loop {
+        match loop_.follow() {
+            Ok(()) => return Ok(()),
+            Err(err) => loop_.pause_after(err)?,
+        }
+    }
+}
+
+fn check(args: &Start) -> Result<Settings, Error> {
+    let mut mistakes = Mistakes::default();
+    let servers = args.postgres.check(&mut mistakes).zip(args.elasticsearch.check(&mut mistakes));
+    let rows: Option<Count> = mistakes.parse("--batch-size (ETL_BATCH_SIZE)", &args.batch_size);
+    let bytes: Option<Bytes> = mistakes.parse("--bulk-bytes (ETL_BULK_BYTES)", &args.bulk_bytes);
+    let pause: Option<Pause> = mistakes.parse("--poll-interval (ETL_POLL_INTERVAL)", &args.poll_interval);
+    let values = mistakes.finish(servers.zip(rows.zip(bytes)).zip(pause))?;
+    let (((url, engine), (Count(batch_rows), Bytes(bulk_bytes))), Pause(poll_interval)) = values;
+    Ok(Settings {
+        url,
+        elasticsearch: Elasticsearch::new(&engine)?,
+        limits: Limits { batch_rows, bulk_bytes },
+        poll_interval,
+        until_idle: args.until_idle,
+    })
+}
+
+/// Ends the process on SIGTERM and SIGINT, wherever it is: that is safe anywhere.
+///
+/// A handler is needed all the same. As process 1 of a container we would not end without one, and
+/// the exit code is to be 0.
+fn end_on_signals() -> Result<(), Error> {
+    let what = || "the signals".to_owned();
+    let mut signals =
+        Signals::new([SIGTERM, SIGINT]).map_err(|source| Error::Io { what: what(), source })?;
+    thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
+            info!("ending on {name}; what is not stamped stays pending");
+            std::process::exit(0);
+        }
+    });
+    Ok(())
+}
+
+/// What is kept from one failure to the next.
+struct Loop {
+    settings: Settings,
+    leadership: Option<Leadership>,
+    backoff: Backoff,
+    /// A step has been done since the start.
+    has_worked: bool,
+}
+
+impl Loop {
+    /// Waits for the lead, and does steps. Returns when idle, if that is asked for.
+    fn follow(&mut self) -> Result<(), Error> {
+        let leadership = match self.leadership.take().filter(Leadership::is_held) {
+            Some(leadership) => leadership,
+            None => match wait_for_lead(&self.settings)? {
+                Some(leadership) => leadership,
+                None => return Ok(()),
+            },
+        };
+        let result = self.lead(&leadership);
+        self.leadership = Some(leadership);
+        result
+    }
+
+    fn lead(&mut self, leadership: &Leadership) -> Result<(), Error> {
+        let Settings { url, elasticsearch, limits, poll_interval, until_idle } = &self.settings;
+        let mut session = Session::begin(url, elasticsearch, leadership, *limits)?;
+        let mut progress = Progress::new();
+        loop {
+            let done = step(&mut session)?;
+            self.has_worked = true;
+            self.backoff = Backoff::new();
+            match done {
+                Step::Progress { documents } => progress.add(documents, || session.count_pending()),
+                Step::Idle if *until_idle => {
+                    progress.finish();
+                    info!("nothing is pending; {} documents were sent", progress.documents());
+                    return Ok(());
+                }
+                Step::Idle => {
+                    progress.finish();
+                    thread::sleep(*poll_interval);
+                }
+                Step::Blocked => thread::sleep(*poll_interval),
+            }
+        }
+    }
+
+    /// Logs what failed and waits, or gives up on what only a person can mend.
+    fn pause_after(&mut self, err: Error) -> Result<(), Error> {
+        let pause = if err.is_transient() {
+            self.backoff.next().unwrap_or(SLOW_PACE)
+        } else if self.settings.until_idle || !self.has_worked {
+            return Err(err);
+        } else {
+            SLOW_PACE
+        };
+        let (pause_ms, text) = (pause.as_millis(), error::chain(&err));
+        if err.is_transient() {
+            warn!("next attempt in {pause_ms} ms: {text}");
+        } else {
+            error!("next attempt in {pause_ms} ms: {text}");
+        }
+        thread::sleep(pause);
+        Ok(())
+    }
+}
+
+/// Waits until this process leads. Returns nothing if it is to run until idle, and the leader has
+/// nothing left.
+fn wait_for_lead(settings: &Settings) -> Result<Option<Leadership>, Error> {
+    let mut candidate = Candidate::connect(&settings.url)?;
+    check_current(candidate.conn())?;
+    let mut reported: Option<Instant> = None;
+    loop {
+        let leader = match candidate.try_lead()? {
+            Election::Won(leadership) => return Ok(Some(leadership)),
+            Election::Lost { candidate: next, leader } => {
+                candidate = next;
+                leader
+            }
+        };
+        if reported.is_none_or(|at| at.elapsed() >= STANDBY_REPORT) {
+            report_leader(leader.as_ref());
+            reported = Some(Instant::now());
+        }
+        if settings.until_idle && load_work(candidate.conn())?.is_none() {
+            info!("nothing is pending; another process leads");
+            return Ok(None);
+        }
+        thread::sleep(STANDBY_PAUSE);
+    }
+}
+
+fn report_leader(leader: Option<&lock::Holder>) {
+    match leader {
+        Some(lock::Holder { application_name, seconds, .. }) => {
+            info!("standing by: another process leads ({application_name}, for {seconds} s)");
+        }
+        None => info!("standing by: another process has just led"),
+    }
+}

@@ -1,0 +1,210 @@
+//! Settings that several commands share, and how settings are checked.
+//!
+//! Clap takes every setting as text, so that all mistakes can be reported at once instead of one
+//! a run. Each group turns its text into values in `check`; the rest of the program sees values.
+
+use std::fs;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+
+use crate::elasticsearch::{Engine, EngineUrl, IndexPrefix};
+use crate::error::Error;
+use crate::postgres::DatabaseUrl;
+
+/// How to reach PostgreSQL.
+#[derive(Debug, Args)]
+pub struct PostgresArgs {
+    /// Connection URL of the catalogue's database: `postgres://user:password@host:5432/database`
+    // It may hold a password, so help never shows its value.
+    #[arg(long, env, value_name = "URL", hide_env_values = true, default_value = "", hide_default_value = true)]
+    database_url: String,
+}
+
+impl PostgresArgs {
+    /// Turns the text into a value, or notes what is wrong with it.
+    pub fn check(&self, mistakes: &mut Mistakes) -> Option<DatabaseUrl> {
+        if self.database_url.is_empty() {
+            mistakes.add("--database-url (DATABASE_URL) is missing");
+            return None;
+        }
+        mistakes.parse("--database-url (DATABASE_URL)", &self.database_url)
+    }
+}
+
+/// How to reach Elasticsearch or OpenSearch.
+#[derive(Debug, Args)]
+pub struct ElasticsearchArgs {
+    /// URL of Elasticsearch or OpenSearch; it may hold a user and a password
+    #[arg(long, env, value_name = "URL", hide_env_values = true, default_value = "http://127.0.0.1:9200")]
+    elasticsearch_url: String,
+    /// API key, as the engine gave it (`encoded`), instead of a user and a password
+    #[arg(long, env, value_name = "KEY", hide_env_values = true, default_value = "", hide_default_value = true)]
+    elasticsearch_api_key: String,
+    /// PEM file of the authority that signed the engine's certificate, if it is none of the public ones
+    #[arg(long, env, value_name = "FILE", default_value = "", hide_default_value = true)]
+    elasticsearch_ca: String,
+    /// Put before the names of all indices and aliases, so that several catalogues can share an engine
+    #[arg(long, env = "ETL_INDEX_PREFIX", value_name = "PREFIX", default_value = "")]
+    index_prefix: String,
+}
+
+impl ElasticsearchArgs {
+    /// Turns the text into values, or notes what is wrong with it.
+    pub fn check(&self, mistakes: &mut Mistakes) -> Option<Engine> {
+        let url: Option<EngineUrl> =
+            mistakes.parse("--elasticsearch-url (ELASTICSEARCH_URL)", &self.elasticsearch_url);
+        let prefix: Option<IndexPrefix> =
+            mistakes.parse("--index-prefix (ETL_INDEX_PREFIX)", &self.index_prefix);
+        let authority = self.read_authority(mistakes);
+        let url = match (url, &*self.elasticsearch_api_key) {
+            (Some(url), "") => Some(url),
+            (Some(url), key) => Some(url.with_api_key(key)),
+            (None, _) => None,
+        };
+        Some(Engine { url: url?, prefix: prefix?, authority: authority? })
+    }
+
+    fn read_authority(&self, mistakes: &mut Mistakes) -> Option<Option<Vec<u8>>> {
+        if self.elasticsearch_ca.is_empty() {
+            return Some(None);
+        }
+        match fs::read(&self.elasticsearch_ca) {
+            Ok(pem) => Some(Some(pem)),
+            Err(err) => {
+                let path = PathBuf::from(&self.elasticsearch_ca);
+                mistakes.add(format!(
+                    "--elasticsearch-ca (ELASTICSEARCH_CA) `{}` cannot be read: {err}",
+                    path.display()
+                ));
+                None
+            }
+        }
+    }
+}
+
+/// What is wrong with the settings of a run, one line each.
+#[derive(Debug, Default)]
+pub struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    /// Notes a mistake; `what` starts with the name of the setting.
+    pub fn add(&mut self, what: impl Into<String>) {
+        self.0.push(what.into());
+    }
+
+    /// Parses the text of a setting, or notes why it cannot be.
+    ///
+    /// The error of `T` completes the sentence "`--setting` `text` …". The text of a setting that may
+    /// hold a password is not repeated.
+    pub fn parse<T: FromStr>(&mut self, setting: &str, raw: &str) -> Option<T>
+    where
+        T::Err: ToString,
+    {
+        let secret = setting.contains("URL");
+        raw.parse().inspect_err(|err: &T::Err| {
+            let err = err.to_string();
+            self.0.push(if secret { format!("{setting} {err}") } else { format!("{setting} `{raw}` {err}") });
+        }).ok()
+    }
+
+    /// Returns the values if there was no mistake.
+    ///
+    /// # Errors
+    ///
+    /// Returns all mistakes at once.
+    pub fn finish<T>(self, values: Option<T>) -> Result<T, Error> {
+        match values {
+            Some(values) if self.0.is_empty() => Ok(values),
+            _ => Err(Error::Usage(self.0)),
+        }
+    }
+}
+
+/// A whole number above zero, or why it is not one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count(pub usize);
+
+impl FromStr for Count {
+    type Err = &'static str;
+
+    fn from_str(raw: &str) -> Result<Self, Self::Err> {
+        match raw.parse() {
+            Ok(count @ 1..=1_000_000) => Ok(Self(count)),
+            _ => Err("is not a whole number from 1 to 1000000"),
+        }
+    }
+}
+
+/// A number of bytes: `5242880`, `512KiB`, `5MiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes(pub usize);
+
+impl FromStr for Bytes {
+    type Err = &'static str;
+
+    fn from_str(raw: &str) -> Result<Self, Self::Err> {
+        const UNITS: [(&str, usize); 2] = [("KiB", 1 << 10), ("MiB", 1 << 20)];
+        let (number, unit) = UNITS
+            .into_iter()
+            .find_map(|(name, unit)| Some((raw.strip_suffix(name)?, unit)))
+            .unwrap_or((raw, 1));
+        match number.trim_end().parse::<usize>().ok().and_then(|number| number.checked_mul(unit)) {
+            // An engine takes 100 MB at most, unless told otherwise.
+            Some(bytes @ 1_024..=104_857_600) => Ok(Self(bytes)),
+            _ => Err("is not a size from 1KiB to 100MiB, such as 5MiB"),
+        }
+    }
+}
+
+/// A length of time: `100ms`, `2s`, `1m`, or a number of milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause(pub std::time::Duration);
+
+impl FromStr for Pause {
+    type Err = &'static str;
+
+    fn from_str(raw: &str) -> Result<Self, Self::Err> {
+        const UNITS: [(&str, u64); 3] = [("ms", 1), ("s", 1_000), ("m", 60_000)];
+        let (number, unit) = UNITS
+            .into_iter()
+            .find_map(|(name, unit)| Some((raw.strip_suffix(name)?, unit)))
+            .unwrap_or((raw, 1));
+        match number.trim_end().parse::<u64>().ok().and_then(|number| number.checked_mul(unit)) {
+            Some(pause_ms @ 1..=3_600_000) => Ok(Self(std::time::Duration::from_millis(pause_ms))),
+            _ => Err("is not a time from 1ms to 60m, such as 100ms or 2s"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_have_units_and_limits() {
+        assert_eq!("5MiB".parse(), Ok(Bytes(5_242_880)));
+        assert_eq!("2048".parse(), Ok(Bytes(2_048)));
+        assert!("0".parse::<Bytes>().is_err());
+        assert!("99999999999999999999MiB".parse::<Bytes>().is_err());
+        assert_eq!("100ms".parse(), Ok(Pause(Duration::from_millis(100))));
+        assert_eq!("250".parse(), Ok(Pause(Duration::from_millis(250))));
+        assert_eq!("2 s".parse(), Ok(Pause(Duration::from_secs(2))));
+        assert!("-1s".parse::<Pause>().is_err());
+        assert!("0".parse::<Count>().is_err());
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_and_secrets_are_not() {
+        let mut mistakes = Mistakes::default();
+        let url: Option<DatabaseUrl> = mistakes.parse("--database-url (DATABASE_URL)", "hunter2");
+        let count: Option<Count> = mistakes.parse("--batch-size (ETL_BATCH_SIZE)", "many");
+        let Err(Error::Usage(lines)) = mistakes.finish(url.zip(count)) else { panic!("no mistake") };
+        assert_eq!(lines.len(), 2);
+        assert!(!lines[0].contains("hunter2"));
+        assert!(lines[1].contains("`many` is not a whole number"));
+    }
+}

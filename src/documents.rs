@@ -1,0 +1,3 @@
+//! What a search document is. Rows in, document out; no I/O.
+
+pub mod film;

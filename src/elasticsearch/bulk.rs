@@ -1,0 +1,266 @@
+//! The bulk protocol: NDJSON up, one item for each operation down, in the same order.
+//!
+//! Reference: <https://www.elastic.co/guide/en/elasticsearch/reference/8.19/docs-bulk.html>. What the
+//! answers of an item mean is in [`Outcome`]; HTTP 200 with failures inside is the normal case.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use ureq::http::Method;
+use uuid::Uuid;
+
+use super::{Body, Elasticsearch, Error};
+
+/// The body of one bulk request.
+#[derive(Debug, Default)]
+pub struct BulkBody {
+    /// For each operation an action line, then the document if it has one.
+    ndjson: Vec<u8>,
+    operations: usize,
+}
+
+impl BulkBody {
+    /// Adds or replaces a document, unless the engine has a higher version of it.
+    pub fn index(&mut self, id: Uuid, version: i64, document: &impl Serialize) {
+        self.push_action("index", id, version);
+        self.push_line(document);
+        self.operations += 1;
+    }
+
+    /// Removes a document, unless the engine has a higher version of it. That there is none is no
+    /// failure: the engine remembers the version all the same, for as long as `index.gc_deletes`.
+    pub fn delete(&mut self, id: Uuid, version: i64) {
+        self.push_action("delete", id, version);
+        self.operations += 1;
+    }
+
+    /// Returns how many operations there are.
+    #[must_use]
+    pub fn operations(&self) -> usize {
+        self.operations
+    }
+
+    /// Returns how many bytes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ndjson.len()
+    }
+
+    /// Returns true if there is nothing to send.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.operations == 0
+    }
+
+    fn push_action(&mut self, action: &str, id: Uuid, version: i64) {
+        // `external_gte`: the same version again is accepted, so that a request whose answer was
+        // lost can be sent again.
+        let operation = json!({ "_id": id, "version": version, "version_type": "external_gte" });
+        self.push_line(&json!({ action: operation }));
+    }
+
+    fn push_line(&mut self, value: &impl Serialize) {
+        serde_json::to_writer(&mut self.ndjson, value).expect("all keys are strings");
+        self.ndjson.push(b'\n');
+    }
+}
+
+/// What became of one operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The engine has it, or has removed it, or never had what was to be removed.
+    Acknowledged,
+    /// The engine holds a higher version: this one.
+    Conflict {
+        /// As the engine counts: our microseconds, unless somebody else wrote the document.
+        engine_version: i64,
+    },
+    /// The document cannot be stored as it is.
+    Rejected {
+        /// The engine's word for the kind of error.
+        error_type: String,
+        /// Its explanation.
+        reason: String,
+    },
+    /// The engine takes no more for the moment.
+    Busy(String),
+    /// The index takes no writes until a person does something.
+    Blocked(String),
+    /// The alias that we write through is gone: somebody else leads now, or the index was replaced.
+    AliasGone,
+    /// In no list of ours, so never a success.
+    Unknown {
+        /// The status of the item.
+        status: u16,
+        /// What the engine said.
+        reason: String,
+    },
+}
+
+impl Elasticsearch {
+    /// Sends one bulk request through an alias; an index of that name would be refused.
+    ///
+    /// Returns one outcome for each operation, in the order of the request.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the request failed as a whole. Some or all of it may have been carried
+    /// out, now or later; sending the same again is safe.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the body is empty, which the engine would refuse.
+    pub fn bulk(&self, alias: &str, body: &BulkBody, timeout: Duration) -> Result<Vec<Outcome>, Error> {
+        assert!(!body.is_empty(), "a bulk request has at least one operation");
+        let path = format!(
+            "/{alias}/_bulk?require_alias=true&filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
+        );
+        let upload = Body { content_type: "application/x-ndjson", bytes: Some(&body.ndjson) };
+        let answer: Answer = self.send_bytes(Method::POST, &path, upload, timeout)?;
+        let answered = answer.items.len();
+        if answered != body.operations {
+            return Err(Error::ItemCount { sent: body.operations, answered });
+        }
+        Ok(answer.items.into_iter().map(|item| item.into_outcome()).collect())
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    items: Vec<AnswerItem>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum AnswerItem {
+    Index(Item),
+    Delete(Item),
+}
+
+#[derive(Deserialize)]
+struct Item {
+    status: u16,
+    error: Option<ItemError>,
+}
+
+#[derive(Deserialize)]
+struct ItemError {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+impl AnswerItem {
+    fn into_outcome(self) -> Outcome {
+        let (item, is_delete) = match self {
+            Self::Index(item) => (item, false),
+            Self::Delete(item) => (item, true),
+        };
+        let Some(error) = item.error else {
+            return match item.status {
+                200 | 201 => Outcome::Acknowledged,
+                // Nothing there to be removed. With an `error` it would be the index that is not.
+                404 if is_delete => Outcome::Acknowledged,
+                status => Outcome::Unknown { status, reason: String::new() },
+            };
+        };
+        let reason = error.reason.unwrap_or_default();
+        let told = || format!("{}: {reason}", error.kind);
+        match (item.status, &*error.kind) {
+            (409, _) => match current_version(&reason) {
+                Some(engine_version) => Outcome::Conflict { engine_version },
+                None => Outcome::Unknown { status: 409, reason: told() },
+            },
+            // A block looks like load (429), or like a bad document (400): its type tells.
+            (_, "cluster_block_exception" | "index_closed_exception") => Outcome::Blocked(told()),
+            (401 | 403, _) => Outcome::Blocked(told()),
+            (404, "index_not_found_exception") => Outcome::AliasGone,
+            (429 | 500.., _) => Outcome::Busy(told()),
+            (400, _) => Outcome::Rejected { error_type: error.kind, reason },
+            (status, _) => Outcome::Unknown { status, reason: told() },
+        }
+    }
+}
+
+/// Finds the version that the engine holds in its explanation of a conflict.
+///
+/// `… version conflict, current version [5] is higher than the one provided [4]`: the same words in
+/// all engines (Elasticsearch 7 and 8, OpenSearch 2 and 3), and the only place that tells the
+/// version of a deleted document.
+fn current_version(reason: &str) -> Option<i64> {
+    let (_, rest) = reason.split_once("current version [")?;
+    let (digits, _) = rest.split_once(']')?;
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_has_an_action_line_and_a_document_line() {
+        let mut body = BulkBody::default();
+        body.index(Uuid::nil(), 7, &json!({ "title": "Brazil" }));
+        body.delete(Uuid::nil(), 8);
+        assert_eq!(
+            String::from_utf8(body.ndjson).unwrap(),
+            "{\"index\":{\"_id\":\"00000000-0000-0000-0000-000000000000\",\"version\":7,\"version_type\":\"external_gte\"}}\n\
+             {\"title\":\"Brazil\"}\n\
+             {\"delete\":{\"_id\":\"00000000-0000-0000-0000-000000000000\",\"version\":8,\"version_type\":\"external_gte\"}}\n"
+        );
+        assert_eq!(body.operations, 2);
+    }
+
+    #[track_caller]
+    fn check_outcome(item: &str, expected: &Outcome) {
+        let item: AnswerItem = serde_json::from_str(item).unwrap();
+        assert_eq!(item.into_outcome(), *expected);
+    }
+
+    #[test]
+    fn success_is_acknowledged_and_so_is_the_deletion_of_nothing() {
+        check_outcome(r#"{"index":{"status":201}}"#, &Outcome::Acknowledged);
+        check_outcome(r#"{"index":{"status":200}}"#, &Outcome::Acknowledged);
+        check_outcome(r#"{"delete":{"status":404}}"#, &Outcome::Acknowledged);
+    }
+
+    #[test]
+    fn a_missing_index_is_no_deletion() {
+        let item = r#"{"delete":{"status":404,"error":{"type":"index_not_found_exception","reason":"no such index [m] and [require_alias] request flag is [true] and [m] is not an alias"}}}"#;
+        check_outcome(item, &Outcome::AliasGone);
+    }
+
+    #[test]
+    fn a_conflict_tells_the_version_of_the_engine() {
+        let item = r#"{"index":{"status":409,"error":{"type":"version_conflict_engine_exception","reason":"[1]: version conflict, current version [5] is higher than the one provided [4]"}}}"#;
+        check_outcome(item, &Outcome::Conflict { engine_version: 5 });
+    }
+
+    #[test]
+    fn a_block_is_neither_load_nor_a_bad_document() {
+        for (status, kind) in
+            [(429, "cluster_block_exception"), (403, "cluster_block_exception"), (400, "index_closed_exception")]
+        {
+            let item = format!(r#"{{"index":{{"status":{status},"error":{{"type":"{kind}","reason":"r"}}}}}}"#);
+            check_outcome(&item, &Outcome::Blocked(format!("{kind}: r")));
+        }
+    }
+
+    #[test]
+    fn load_is_not_the_documents_fault_and_a_bad_document_is() {
+        let busy = r#"{"index":{"status":429,"error":{"type":"es_rejected_execution_exception","reason":"r"}}}"#;
+        check_outcome(busy, &Outcome::Busy("es_rejected_execution_exception: r".to_owned()));
+        let bad = r#"{"index":{"status":400,"error":{"type":"document_parsing_exception","reason":"r"}}}"#;
+        let rejected = Outcome::Rejected { error_type: "document_parsing_exception".to_owned(), reason: "r".to_owned() };
+        check_outcome(bad, &rejected);
+    }
+
+    #[test]
+    fn what_is_in_no_list_is_no_success() {
+        check_outcome(r#"{"index":{"status":202}}"#, &Outcome::Unknown { status: 202, reason: String::new() });
+        check_outcome(r#"{"index":{"status":404}}"#, &Outcome::Unknown { status: 404, reason: String::new() });
+    }
+}

@@ -1,0 +1,183 @@
+//! Indices and aliases: how they are named, made, found, switched and removed.
+//!
+//! Three names: an index `movies_<UTC time>`; the alias `movies` that people search; and the private
+//! write alias `movies_<UTC time>.w<epoch>`, through which alone we write. Whoever takes the lead
+//! replaces the last one, so that what is late of the past is refused.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use ureq::http::Method;
+
+use super::{Elasticsearch, Error};
+
+/// The alias that people search, without its prefix.
+pub const ALIAS: &str = "movies";
+
+/// Settings and mappings of the index, as they come with the program.
+const DEFINITION: &str = include_str!("movies.json");
+
+/// What the engine knows of an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    /// Its name.
+    pub name: String,
+    /// Given by the engine; another one for an index that was deleted and made again.
+    pub uuid: String,
+    /// The names that stand for it.
+    pub aliases: Vec<String>,
+    /// It carries our mark.
+    pub is_ours: bool,
+}
+
+#[derive(Deserialize)]
+struct IndexAnswer {
+    #[serde(default)]
+    aliases: BTreeMap<String, Value>,
+    #[serde(default)]
+    mappings: Value,
+    settings: Value,
+}
+
+impl Index {
+    fn from_answer((name, answer): (String, IndexAnswer)) -> Self {
+        Self {
+            name,
+            uuid: answer.settings["index"]["uuid"].as_str().unwrap_or_default().to_owned(),
+            aliases: answer.aliases.into_keys().collect(),
+            is_ours: !answer.mappings["_meta"]["etl"].is_null(),
+        }
+    }
+
+    /// Returns the private write alias of an epoch.
+    #[must_use]
+    pub fn write_alias(name: &str, epoch: i64) -> String {
+        format!("{name}.w{epoch}")
+    }
+}
+
+/// One change of a request that changes aliases. All of a request happen at once, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AliasAction {
+    /// Lets an alias stand for an index.
+    Add {
+        /// The index.
+        index: String,
+        /// The alias.
+        alias: String,
+    },
+    /// Takes an alias off an index.
+    Remove {
+        /// The index.
+        index: String,
+        /// The alias.
+        alias: String,
+    },
+    /// Deletes an index.
+    Delete {
+        /// The index.
+        index: String,
+    },
+}
+
+impl AliasAction {
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Add { index, alias } => json!({ "add": { "index": index, "alias": alias } }),
+            Self::Remove { index, alias } => json!({ "remove": { "index": index, "alias": alias } }),
+            Self::Delete { index } => json!({ "remove_index": { "index": index } }),
+        }
+    }
+}
+
+/// Returns the definition of a new index: ours, or the given one, with our mark.
+///
+/// `index.gc_deletes` is set if the definition does not: for as long the engine remembers the versions
+/// of deleted documents, and refuses what is late.
+#[must_use]
+pub fn build_definition(replacement: Option<Value>) -> Value {
+    let ours = || serde_json::from_str(DEFINITION).expect("movies.json is JSON");
+    let mut definition = replacement.unwrap_or_else(ours);
+    definition["mappings"]["_meta"]["etl"] = json!({ "version": env!("CARGO_PKG_VERSION") });
+    let settings = &mut definition["settings"];
+    if settings["index"]["gc_deletes"].is_null() && settings["index.gc_deletes"].is_null() {
+        settings["index"]["gc_deletes"] = json!("1h");
+    }
+    definition
+}
+
+impl Elasticsearch {
+    /// Makes an index.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the engine refuses the definition, or has an index or alias of this name.
+    pub fn create_index(&self, name: &str, definition: &Value) -> Result<(), Error> {
+        self.send::<Value>(Method::PUT, &format!("/{name}"), Some(definition)).map(drop)
+    }
+
+    /// Finds an index by its own name or by an alias of it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the engine is away or refuses to tell.
+    pub fn find_index(&self, name: &str) -> Result<Option<Index>, Error> {
+        Ok(self.load_indices(name)?.into_iter().next())
+    }
+
+    /// Loads the indices that a name, an alias or a pattern stands for, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the engine is away or refuses to tell.
+    pub fn load_indices(&self, pattern: &str) -> Result<Vec<Index>, Error> {
+        let path = format!("/{pattern}?filter_path=*.aliases,*.mappings._meta,*.settings.index.uuid");
+        match self.send::<BTreeMap<String, IndexAnswer>>(Method::GET, &path, None) {
+            Ok(indices) => Ok(indices.into_iter().map(Index::from_answer).collect()),
+            Err(err) if err.is_not_found() => Ok(Vec::new()),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Changes aliases, all at once.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the engine refuses; nothing has changed then.
+    pub fn update_aliases(&self, actions: &[AliasAction]) -> Result<(), Error> {
+        let actions: Vec<Value> = actions.iter().map(AliasAction::to_json).collect();
+        let body = json!({ "actions": actions });
+        self.send::<Value>(Method::POST, "/_aliases", Some(&body)).map(drop)
+    }
+
+    /// Deletes an index. That there is none is no failure.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the engine is away or refuses.
+    pub fn delete_index(&self, name: &str) -> Result<(), Error> {
+        match self.send::<Value>(Method::DELETE, &format!("/{name}"), None) {
+            Err(err) if err.is_not_found() => Ok(()),
+            result => result.map(drop),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_gets_our_mark_and_keeps_its_own_settings() {
+        let ours = build_definition(None);
+        assert_eq!(ours["settings"]["index"]["gc_deletes"], "1h");
+        assert_eq!(ours["mappings"]["dynamic"], "strict");
+        assert!(!ours["mappings"]["_meta"]["etl"].is_null());
+
+        let theirs = build_definition(Some(json!({ "settings": { "index": { "gc_deletes": "2h" } } })));
+        assert_eq!(theirs["settings"]["index"]["gc_deletes"], "2h");
+        let flat = build_definition(Some(json!({ "settings": { "index.gc_deletes": "3h" } })));
+        assert!(flat["settings"]["index"].is_null());
+    }
+}

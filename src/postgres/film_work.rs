@@ -1,0 +1,362 @@
+//! The films: which are pending, what goes into their documents, and their stamps.
+
+use std::collections::HashMap;
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use uuid::Uuid;
+
+use super::{Connection, Error, Timestamp, version_of};
+
+/// What makes a film pending. The one place of this condition in the program; the database index
+/// `film_work_etl_pending` is made of the same words.
+///
+/// The second half is a safety net for triggers that were disabled: with them, every change leaves
+/// a NULL.
+pub(super) const PENDING: &str = "(indexed_at IS NULL OR modified > indexed_at) AND rejected_at IS NULL";
+
+/// A place in the order in which pending films are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, QueryableByName)]
+pub struct Position {
+    /// When the film was last touched.
+    #[diesel(sql_type = Timestamptz)]
+    pub touched_at: Timestamp,
+    /// Tells those apart that were touched in the same microsecond.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+}
+
+impl Position {
+    /// Before all films.
+    pub const START: Self = Self { touched_at: diesel::data_types::PgTimestamp(i64::MIN), id: Uuid::nil() };
+}
+
+/// A row of `film_work`, as far as the document and the stamp need it.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct FilmWork {
+    /// Its key, and the `_id` of its document.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    /// The title.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub title: Option<String>,
+    /// The description.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub description: Option<String>,
+    /// As PostgreSQL writes it: the users' column may be of any numeric type, and hold a NaN.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub rating: Option<String>,
+    /// Its last touch, which gives the version of its document.
+    #[diesel(sql_type = Timestamptz)]
+    pub touched_at: Timestamp,
+    /// The users' own time of change.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub modified: Option<Timestamp>,
+}
+
+impl FilmWork {
+    /// Returns the place of this row in the order of reading.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position { touched_at: self.touched_at, id: self.id }
+    }
+
+    /// Returns what a stamp is compared with.
+    #[must_use]
+    pub fn as_read(&self) -> AsRead {
+        AsRead { id: self.id, touched_at: self.touched_at, modified: self.modified }
+    }
+}
+
+/// A row as it was when its document was built: the stamp is written only if it still is so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AsRead {
+    /// The film.
+    pub id: Uuid,
+    /// Its last touch.
+    pub touched_at: Timestamp,
+    /// The users' own time of change.
+    pub modified: Option<Timestamp>,
+}
+
+impl AsRead {
+    /// Returns the version of the document of this row, microseconds since 1970.
+    #[must_use]
+    pub fn version(&self) -> i64 {
+        version_of(self.touched_at)
+    }
+}
+
+/// A person in a film.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct Credit {
+    /// The film.
+    #[diesel(sql_type = SqlUuid)]
+    pub film_work_id: Uuid,
+    /// The person.
+    #[diesel(sql_type = SqlUuid)]
+    pub person_id: Uuid,
+    /// The person's name.
+    #[diesel(sql_type = Text)]
+    pub full_name: String,
+    /// What the person did: `actor`, `writer`, `director`.
+    #[diesel(sql_type = Text)]
+    pub role: String,
+}
+
+/// A genre of a film.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct FilmGenre {
+    /// The film.
+    #[diesel(sql_type = SqlUuid)]
+    pub film_work_id: Uuid,
+    /// The genre.
+    #[diesel(sql_type = SqlUuid)]
+    pub genre_id: Uuid,
+    /// The genre's name.
+    #[diesel(sql_type = Text)]
+    pub name: String,
+}
+
+/// Loads the pending films after a place, in the order of reading.
+///
+/// At most `row_limit`, and no more once their texts have come to `byte_limit`; one at least, if
+/// there is one. One statement.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails.
+pub fn load_pending(
+    conn: &mut Connection,
+    after: Position,
+    row_limit: usize,
+    byte_limit: usize,
+) -> Result<Vec<FilmWork>, Error> {
+    // A row comparison: spelt with AND and OR it reads every row of a tie. All columns are cast,
+    // so that an ALTER TYPE by the users does not change what the statement returns.
+    sql_query(format!(
+        "SELECT id, title, description, rating, touched_at, modified
+         FROM (
+            SELECT id, title::text AS title, description::text AS description,
+                rating::text AS rating, touched_at, modified,
+                sum(coalesce(octet_length(title::text), 0)
+                    + coalesce(octet_length(description::text), 0))
+                    OVER (ORDER BY touched_at, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+                    AS bytes_before
+            FROM (
+                SELECT * FROM content.film_work
+                WHERE {PENDING} AND (touched_at, id) > ($1, $2)
+                ORDER BY touched_at, id
+                LIMIT $3
+            ) AS page
+         ) AS measured
+         WHERE bytes_before IS NULL OR bytes_before < $4
+         ORDER BY touched_at, id"
+    ))
+    .bind::<Timestamptz, _>(after.touched_at)
+    .bind::<SqlUuid, _>(after.id)
+    .bind::<BigInt, _>(i64::try_from(row_limit).unwrap_or(i64::MAX))
+    .bind::<BigInt, _>(i64::try_from(byte_limit).unwrap_or(i64::MAX))
+    .load(conn)
+    .map_err(Error::query("load pending films"))
+}
+
+/// Finds the last place of the pending films. One statement, one entry of the database index.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails.
+pub fn find_last_pending(conn: &mut Connection) -> Result<Option<Position>, Error> {
+    sql_query(format!(
+        "SELECT touched_at, id FROM content.film_work WHERE {PENDING}
+         ORDER BY touched_at DESC, id DESC LIMIT 1"
+    ))
+    .get_result(conn)
+    .optional()
+    .map_err(Error::query("find the last pending film"))
+}
+
+/// Counts the pending films: reads the whole of their database index.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails.
+pub fn count_pending(conn: &mut Connection) -> Result<u64, Error> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        films: i64,
+    }
+    sql_query(format!("SELECT count(*) AS films FROM content.film_work WHERE {PENDING}"))
+        .get_result(conn)
+        .map(|row: Row| row.films.unsigned_abs())
+        .map_err(Error::query("count the pending films"))
+}
+
+/// Loads who took part in the given films, with the roles that a document shows.
+///
+/// In no order; a link that is there twice comes twice. Persons without a name are left out. One
+/// statement.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails.
+pub fn load_credits(conn: &mut Connection, ids: &[Uuid]) -> Result<Vec<Credit>, Error> {
+    sql_query(
+        "SELECT l.film_work_id, l.person_id, p.full_name::text AS full_name, l.role::text AS role
+         FROM content.person_film_work l JOIN content.person p ON p.id = l.person_id
+         WHERE l.film_work_id = ANY ($1) AND l.role::text IN ('actor', 'writer', 'director')
+            AND p.full_name IS NOT NULL",
+    )
+    .bind::<Array<SqlUuid>, _>(ids)
+    .load(conn)
+    .map_err(Error::query("load the people of films"))
+}
+
+/// Loads the genres of the given films.
+///
+/// In no order; a link that is there twice comes twice. Genres without a name are left out. One
+/// statement.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails.
+pub fn load_genres(conn: &mut Connection, ids: &[Uuid]) -> Result<Vec<FilmGenre>, Error> {
+    sql_query(
+        "SELECT l.film_work_id, l.genre_id, g.name::text AS name
+         FROM content.genre_film_work l JOIN content.genre g ON g.id = l.genre_id
+         WHERE l.film_work_id = ANY ($1) AND g.name IS NOT NULL",
+    )
+    .bind::<Array<SqlUuid>, _>(ids)
+    .load(conn)
+    .map_err(Error::query("load the genres of films"))
+}
+
+#[derive(QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+}
+
+fn into_ids(rows: Vec<IdRow>) -> Vec<Uuid> {
+    rows.into_iter().map(|row| row.id).collect()
+}
+
+/// The columns of rows that were read, each an array for one bind.
+struct Columns {
+    ids: Vec<Uuid>,
+    touched_ats: Vec<Timestamp>,
+    modifieds: Vec<Option<Timestamp>>,
+}
+
+impl Columns {
+    fn of<'a>(rows: impl Iterator<Item = &'a AsRead> + Clone) -> Self {
+        Self {
+            ids: rows.clone().map(|row| row.id).collect(),
+            touched_ats: rows.clone().map(|row| row.touched_at).collect(),
+            modifieds: rows.map(|row| row.modified).collect(),
+        }
+    }
+}
+
+/// Stamps the films that are still as they were read, if the epoch is, too.
+///
+/// Returns the ids of those that it stamped. The others have changed, and are pending as they are
+/// now; or a writer holds them. One statement.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails; all or none are stamped then.
+pub fn stamp(conn: &mut Connection, epoch: i64, rows: &[AsRead]) -> Result<Vec<Uuid>, Error> {
+    let columns = Columns::of(rows.iter());
+    sql_query("SELECT * FROM etl.stamp_film_works($1, $2, $3, $4) AS s (id)")
+        .bind::<BigInt, _>(epoch)
+        .bind::<Array<SqlUuid>, _>(columns.ids)
+        .bind::<Array<Timestamptz>, _>(columns.touched_ats)
+        .bind::<Array<Nullable<Timestamptz>>, _>(columns.modifieds)
+        .load(conn)
+        .map(into_ids)
+        .map_err(Error::query("stamp films"))
+}
+
+/// Why the engine refuses a document as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The film, as it was when its document was built.
+    pub film: AsRead,
+    /// The engine's word for the kind of error.
+    pub error_type: String,
+    /// The engine's explanation. It may hold data of the document.
+    pub reason: String,
+}
+
+/// Records the films whose documents were refused, if they are still as they were read. They are
+/// not pending until they change, or until a growing pause is over. One statement.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails; all or none are recorded then.
+pub fn reject(conn: &mut Connection, epoch: i64, rejections: &[Rejection]) -> Result<(), Error> {
+    let columns = Columns::of(rejections.iter().map(|rejection| &rejection.film));
+    let versions: Vec<i64> = rejections.iter().map(|r| r.film.version()).collect();
+    let error_types: Vec<&str> = rejections.iter().map(|r| &*r.error_type).collect();
+    let reasons: Vec<&str> = rejections.iter().map(|r| &*r.reason).collect();
+    sql_query("SELECT * FROM etl.reject_film_works($1, $2, $3, $4, $5, $6, $7) AS r (id)")
+        .bind::<BigInt, _>(epoch)
+        .bind::<Array<SqlUuid>, _>(columns.ids)
+        .bind::<Array<Timestamptz>, _>(columns.touched_ats)
+        .bind::<Array<Nullable<Timestamptz>>, _>(columns.modifieds)
+        .bind::<Array<BigInt>, _>(versions)
+        .bind::<Array<Text>, _>(error_types)
+        .bind::<Array<Text>, _>(reasons)
+        .execute(conn)
+        .map(drop)
+        .map_err(Error::query("record rejected documents"))
+}
+
+/// Touches films, each past the given moment. One statement.
+///
+/// Returns the ids of those that it touched; a writer holds the others, or they are gone.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails; all or none are touched then.
+pub fn touch(conn: &mut Connection, past: &HashMap<Uuid, Timestamp>) -> Result<Vec<Uuid>, Error> {
+    let (ids, moments): (Vec<Uuid>, Vec<Timestamp>) = past.iter().unzip();
+    sql_query("SELECT * FROM etl.touch_film_works($1, $2) AS t (id)")
+        .bind::<Array<SqlUuid>, _>(ids)
+        .bind::<Array<Timestamptz>, _>(moments)
+        .load(conn)
+        .map(into_ids)
+        .map_err(Error::query("touch films"))
+}
+
+/// Makes the rejected films pending again whose pause is over. Returns how many. One statement.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails; none is pending again then.
+pub fn retry_rejected(conn: &mut Connection, row_limit: usize) -> Result<usize, Error> {
+    // The next pause is set when the document is refused again; the hour is for a film that is
+    // locked now. A film that is gone has nothing to be tried again.
+    sql_query(
+        "WITH due AS (
+            SELECT kind, row_id FROM etl.rejected WHERE retry_at <= clock_timestamp()
+            ORDER BY retry_at LIMIT $1 FOR UPDATE SKIP LOCKED
+         ), postponed AS (
+            UPDATE etl.rejected r SET retry_at = clock_timestamp() + interval '1 hour'
+            FROM due JOIN content.film_work f ON f.id = due.row_id
+            WHERE (r.kind, r.row_id) = (due.kind, due.row_id)
+         ), gone AS (
+            DELETE FROM etl.rejected r USING due
+            WHERE (r.kind, r.row_id) = (due.kind, due.row_id)
+                AND NOT EXISTS (SELECT FROM content.film_work f WHERE f.id = due.row_id)
+         )
+         SELECT t.id FROM (SELECT array_agg(row_id) AS ids FROM due) AS d,
+            etl.touch_film_works(d.ids) AS t (id)",
+    )
+    .bind::<Integer, _>(i32::try_from(row_limit).unwrap_or(i32::MAX))
+    .execute(conn)
+    .map_err(Error::query("try rejected films again"))
+}

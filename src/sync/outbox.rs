@@ -1,0 +1,137 @@
+//! Deletions: what the outbox asks to be removed from the index.
+
+use log::info;
+use uuid::Uuid;
+
+use crate::elasticsearch::bulk::{BulkBody, Outcome};
+use crate::elasticsearch::search::Held;
+use crate::error::Error;
+use crate::postgres::outbox::{
+    Sweep, Tombstone, expand_sweep, find_absent, forget, load_sweeps, load_tombstones,
+    raise_tombstone, revive,
+};
+use crate::postgres::{flush_wal, moment_of, version_of};
+use crate::sync::films::request_failure;
+use crate::sync::session::Session;
+use crate::sync::CHUNK;
+
+/// Deletes the documents of deleted films, at most one chunk. Returns how many were acknowledged.
+///
+/// A film that is back is touched past its tombstone instead, so that its document wins over a
+/// delete that is on its way.
+///
+/// # Errors
+///
+/// Returns an error if either side fails. A tombstone is forgotten only after the engine has
+/// acknowledged it, so the rest is sent again.
+pub fn bury(session: &mut Session) -> Result<usize, Error> {
+    let tombstones = load_tombstones(&mut session.conn, CHUNK)?;
+    let (back, absent): (Vec<&Tombstone>, Vec<&Tombstone>) =
+        tombstones.iter().partition(|tombstone| tombstone.is_back);
+    if !back.is_empty() {
+        revive(&mut session.conn, session.epoch, &back)?;
+    }
+    if absent.is_empty() {
+        return Ok(0);
+    }
+    flush_wal(&mut session.conn)?;
+    let mut body = BulkBody::default();
+    for tombstone in &absent {
+        body.delete(tombstone.film_work_id, version_of(tombstone.version));
+    }
+    let outcomes = session.send(&body)?;
+
+    let mut acknowledged = Vec::new();
+    let mut failure = None;
+    for (tombstone, outcome) in absent.iter().zip(outcomes) {
+        match outcome {
+            Outcome::Acknowledged => acknowledged.push(tombstone.entry_id),
+            // Goes again past the engine's version, if the film is still absent then.
+            Outcome::Conflict { engine_version } => match moment_of(engine_version) {
+                Some(moment) => raise_tombstone(&mut session.conn, tombstone.entry_id, moment)?,
+                None => failure = Some(beyond(tombstone.film_work_id, engine_version)),
+            },
+            Outcome::Rejected { error_type, reason } => {
+                let reason = format!("{error_type}: {reason}");
+                failure = Some(request_failure(Outcome::Unknown { status: 400, reason }));
+            }
+            other => failure = Some(request_failure(other)),
+        }
+    }
+    // Last, for the same reason as a stamp.
+    let forgotten = forget(&mut session.conn, session.epoch, "tombstone", &acknowledged)?;
+    failure.map_or(Ok(forgotten), Err)
+}
+
+fn beyond(id: Uuid, engine_version: i64) -> Error {
+    Error::State(format!(
+        "the engine holds version {engine_version} of the deleted film {id}, and there is no higher one: run `etl init-es`"
+    ))
+}
+
+/// Carries out the sweep markers that truncated tables have left. Returns how many.
+///
+/// # Errors
+///
+/// Returns an error if either side fails. The marker stays then, and the sweep begins anew.
+pub fn sweep(session: &mut Session) -> Result<u64, Error> {
+    let sweeps = load_sweeps(&mut session.conn)?;
+    for sweep in &sweeps {
+        if sweep.kind == "film_work" {
+            sweep_films(session, sweep)?;
+            forget(&mut session.conn, session.epoch, "sweep", &[sweep.entry_id])?;
+        } else {
+            expand_sweep(&mut session.conn, session.epoch, sweep)?;
+        }
+    }
+    Ok(sweeps.len() as u64)
+}
+
+/// Deletes from the index what has no row in PostgreSQL, in the order of the ids.
+fn sweep_films(session: &mut Session, sweep: &Sweep) -> Result<(), Error> {
+    let index_name = session.index_name().to_owned();
+    // Searches see only what was refreshed.
+    session.elasticsearch.refresh(&index_name)?;
+    let limit = session.limits.batch_rows;
+    let mut after = None;
+    let mut deleted = 0;
+    loop {
+        session.check_leadership()?;
+        let page = session.elasticsearch.load_held(&index_name, after, limit)?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        let ids: Vec<Uuid> = page.iter().map(|held| held.id).collect();
+        let absent = find_absent(&mut session.conn, &ids)?;
+        deleted += absent.len();
+        delete_held(session, &page, &absent, version_of(sweep.version))?;
+    }
+    info!("the table film_work was truncated: removed {deleted} documents");
+    Ok(())
+}
+
+/// Deletes documents past the version that the engine holds of them, and past the marker.
+///
+/// If a film of such an id has come back since, with a lower version, its document is refused once
+/// and it is touched past this one.
+fn delete_held(session: &mut Session, page: &[Held], absent: &[Uuid], marker: i64) -> Result<(), Error> {
+    let mut body = BulkBody::default();
+    for held in page.iter().filter(|held| absent.contains(&held.id)) {
+        body.delete(held.id, marker.max(held.version));
+    }
+    if body.is_empty() {
+        return Ok(());
+    }
+    flush_wal(&mut session.conn)?;
+    match session.send(&body)?.into_iter().find(|outcome| *outcome != Outcome::Acknowledged) {
+        None => Ok(()),
+        // Somebody has written it in between; the sweep begins anew and sees the new version.
+        Some(Outcome::Conflict { .. }) => {
+            Err(Error::Rival("a document was written by somebody else during a sweep".to_owned()))
+        }
+        Some(Outcome::Rejected { error_type, reason }) => {
+            let reason = format!("{error_type}: {reason}");
+            Err(request_failure(Outcome::Unknown { status: 400, reason }))
+        }
+        Some(other) => Err(request_failure(other)),
+    }
+}

@@ -1,0 +1,203 @@
+//! A term of the leader: one connection, one epoch, one private write alias.
+//!
+//! After any failure the term is over and a new one begins, with a new epoch and a new alias, so
+//! that nothing of the old one can do harm any more, however late it arrives.
+
+use std::time::{Duration, Instant};
+
+use log::debug;
+
+use crate::elasticsearch::bulk::{BulkBody, Outcome};
+use crate::elasticsearch::index::{ALIAS, AliasAction, Index};
+use crate::elasticsearch::Elasticsearch;
+use crate::error::Error;
+use crate::postgres::film_work::count_pending;
+use crate::postgres::state::{self, Binding};
+use crate::postgres::{Connection, DatabaseUrl, connect, lock};
+use crate::sync::films::FilmQueue;
+use crate::sync::leader::Leadership;
+
+/// How much is sent at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Rows of a page, and operations of a bulk request.
+    pub batch_rows: usize,
+    /// Bytes of a bulk request; one document alone may be larger.
+    pub bulk_bytes: usize,
+}
+
+/// The deadline of a bulk request: an engine on a busy machine may well take half a minute.
+const BULK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often the engine is asked whether the index is still the one of the state.
+const BINDING_CHECK: Duration = Duration::from_secs(2);
+
+/// All that a step needs.
+pub struct Session<'a> {
+    pub(super) conn: Connection,
+    pub(super) elasticsearch: &'a Elasticsearch,
+    pub(super) limits: Limits,
+    pub(super) epoch: i64,
+    pub(super) films: FilmQueue,
+    leadership: &'a Leadership,
+    binding: Binding,
+    binding_checked: Instant,
+}
+
+impl<'a> Session<'a> {
+    /// Begins a term: looks whether state, database and engine fit, moves the epoch, and replaces the
+    /// private write alias.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if they do not fit, or if either side fails. Nothing has been sent then.
+    pub fn begin(
+        url: &DatabaseUrl,
+        elasticsearch: &'a Elasticsearch,
+        leadership: &'a Leadership,
+        limits: Limits,
+    ) -> Result<Self, Error> {
+        let mut conn = connect(url, "etl")?;
+        let binding = load_binding(&mut conn, elasticsearch)?;
+        check_database(&mut conn, &binding)?;
+        check_index(elasticsearch, &binding)?;
+        let moved = state::move_epoch(&mut conn)?;
+        if moved.binding.as_ref() != Some(&binding) {
+            return Err(Error::Rival("the state is being changed by `etl init-es`".to_owned()));
+        }
+        replace_write_alias(elasticsearch, &binding.index_name, moved.epoch)?;
+        debug!("term {} of index {} begins", moved.epoch, binding.index_name);
+        Ok(Self {
+            conn,
+            elasticsearch,
+            limits,
+            epoch: moved.epoch,
+            films: FilmQueue::default(),
+            leadership,
+            binding,
+            binding_checked: Instant::now(),
+        })
+    }
+
+    /// Returns the index that is kept.
+    #[must_use]
+    pub fn index_name(&self) -> &str {
+        &self.binding.index_name
+    }
+
+    /// Counts the films that are pending.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the statement fails.
+    pub fn count_pending(&mut self) -> Result<u64, Error> {
+        Ok(count_pending(&mut self.conn)?)
+    }
+
+    /// Makes sure that this process still leads.
+    pub(super) fn check_leadership(&self) -> Result<(), Error> {
+        if self.leadership.is_held() {
+            Ok(())
+        } else {
+            Err(Error::Rival("the lead was lost: the session that held its lock has ended".to_owned()))
+        }
+    }
+
+    /// Makes sure every now and then that the index is still the one that the stamps speak of: what
+    /// goes through the private alias would notice that it is gone, but not that people search
+    /// another index.
+    pub(super) fn check_binding_now_and_then(&mut self) -> Result<(), Error> {
+        if self.binding_checked.elapsed() < BINDING_CHECK {
+            return Ok(());
+        }
+        check_index(self.elasticsearch, &self.binding)?;
+        self.binding_checked = Instant::now();
+        Ok(())
+    }
+
+    /// Sends one bulk request through the private write alias.
+    pub(super) fn send(
+        &self,
+        body: &BulkBody,
+    ) -> Result<Vec<Outcome>, Error> {
+        // Last, right before sending: a process that was frozen must not send when it wakes up.
+        self.check_leadership()?;
+        let alias = Index::write_alias(&self.binding.index_name, self.epoch);
+        Ok(self.elasticsearch.bulk(&alias, body, BULK_TIMEOUT)?)
+    }
+}
+
+fn load_binding(conn: &mut Connection, elasticsearch: &Elasticsearch) -> Result<Binding, Error> {
+    let Some(binding) = state::load_state(conn)?.binding else {
+        return match lock::find_holder(conn, lock::Lock::Setup)? {
+            Some(_) => Err(Error::Rival("`etl init-es` is at work".to_owned())),
+            None => Err(Error::State(
+                "there is no index yet, or `etl init-es` was not finished: run `etl init-es`".to_owned(),
+            )),
+        };
+    };
+    if binding.index_prefix != elasticsearch.prefix() {
+        return Err(Error::State(format!(
+            "the state belongs to the index prefix `{}`, but --index-prefix (ETL_INDEX_PREFIX) is `{}`: set it back, or run `etl init-es` to make a new index",
+            binding.index_prefix,
+            elasticsearch.prefix()
+        )));
+    }
+    let cluster_uuid = elasticsearch.load_identity()?.cluster_uuid;
+    if binding.cluster_uuid != cluster_uuid && !cluster_uuid.is_empty() && !binding.cluster_uuid.is_empty() {
+        return Err(Error::State(format!(
+            "the engine is cluster {cluster_uuid}, but the state belongs to cluster {} with the index {}: set --elasticsearch-url (ELASTICSEARCH_URL) back, or run `etl init-es`",
+            binding.cluster_uuid, binding.index_name
+        )));
+    }
+    Ok(binding)
+}
+
+fn check_database(conn: &mut Connection, binding: &Binding) -> Result<(), Error> {
+    let database = state::load_identity(conn)?;
+    if database == binding.database {
+        return Ok(());
+    }
+    Err(Error::State(format!(
+        "the database is {} on timeline {}, but the stamps were made on {} on timeline {} (it was restored or failed over since, so they may not be true): run `etl init-es`",
+        database.system_identifier,
+        database.timeline,
+        binding.database.system_identifier,
+        binding.database.timeline
+    )))
+}
+
+/// Makes sure that the index is there, is the one of the state, and is what people search.
+fn check_index(elasticsearch: &Elasticsearch, binding: &Binding) -> Result<(), Error> {
+    let name = &binding.index_name;
+    let alias = elasticsearch.prefixed(ALIAS);
+    let index = elasticsearch.find_index(name)?;
+    let what = match &index {
+        None => format!("the index {name} is missing"),
+        Some(index) if index.name != *name || index.uuid != binding.index_uuid => {
+            format!("the index {name} is not the one that was filled: it was deleted and made again, or restored")
+        }
+        Some(index) if !index.aliases.contains(&alias) => {
+            format!("the alias {alias} was removed from the index {name}")
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Error::State(format!("{what}: run `etl init-es` to make it anew and load everything")))
+}
+
+/// Lets the private write alias carry this epoch alone, in one request. What is on its way through an
+/// older one is refused from now on.
+fn replace_write_alias(elasticsearch: &Elasticsearch, index_name: &str, epoch: i64) -> Result<(), Error> {
+    let private = format!("{index_name}.w");
+    let index = || index_name.to_owned();
+    let mut actions: Vec<AliasAction> = elasticsearch
+        .find_index(index_name)?
+        .map(|index| index.aliases)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|alias| alias.starts_with(&private))
+        .map(|alias| AliasAction::Remove { index: index(), alias })
+        .collect();
+    actions.push(AliasAction::Add { index: index(), alias: Index::write_alias(index_name, epoch) });
+    Ok(elasticsearch.update_aliases(&actions)?)
+}
