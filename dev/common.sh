@@ -60,16 +60,16 @@ need_tool() {
 
 # --------------------------------------------------------------------- ports
 
-# free_port FIRST: prints the first free port from FIRST on.
+# free_port FIRST: prints the first free port of the 50 from FIRST on.
 free_port() {
     local port
-    for ((port = $1; port < $1 + 200; port++)); do
+    for ((port = $1; port < $1 + 50; port++)); do
         if is_free "$port"; then
             echo "$port"
             return
         fi
     done
-    die "no free port in $1-$port"
+    die "no free port from $1 to $((port - 1))"
 }
 
 # True if nothing accepts a connection on the port and it can be bound.
@@ -115,8 +115,11 @@ end_job() {
     JOB=
 }
 
-# take_lock FD: in small steps, since our traps could not interrupt a flock.
+# take_lock FD WHAT: waits until no other dev/servers does WHAT. In small
+# steps, since our traps could not interrupt a flock.
 take_lock() {
+    flock -n "$1" && return
+    say "waiting for another dev/servers, which $2 …"
     tick_from_now
     until flock -n "$1"; do
         sleep 0.5
@@ -136,7 +139,7 @@ detach() {
             fd=${fd##*/}
             ((fd <= 2)) || exec {fd}>&-
         done
-        cd /
+        cd "$DATA" # For whatever a server that crashes drops.
         exec setsid "$@"
     ) </dev/null >>"$log" 2>&1 &
     SERVER=$!

@@ -91,7 +91,7 @@ engine_prepare() {
     command -v mvn >/dev/null || install_packages Maven maven
     mkdir -p "$CACHE"
     exec {lock}>"$CACHE/$FETCHED.lock"
-    take_lock "$lock"
+    take_lock "$lock" "fetches $ENGINE"
     [[ -d $HOME_OF_ENGINE ]] || engine_fetch
     exec {lock}>&-
 }
@@ -106,6 +106,7 @@ engine_set_cache() {
     else
         CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/etl-engines
     fi
+    CACHE=$(realpath -m "$CACHE")
 }
 
 # The rename comes last, so that a folder in the cache is always complete.
@@ -124,7 +125,8 @@ engine_fetch() {
 # maven ARGUMENT…: with a throwaway local repository, since all that is worth
 # keeping goes into the cache.
 maven() {
-    run_logged "$STATE/fetch.log" env JAVA_HOME="$JDK" mvn -B -ntp -C -Dmaven.repo.local="$FETCH/m2" "$@" ||
+    run_logged "$STATE/fetch.log" env JAVA_HOME="$JDK" \
+        mvn -B -ntp -C -Dmaven.repo.local="$FETCH/m2" "$@" ||
         die "could not fetch $ENGINE"
 }
 
@@ -178,7 +180,8 @@ configure_elasticsearch_8() {
     mkdir -p "$RUN/config/jvm.options.d"
     printf '%s\n' -Xms512m -Xmx512m "-Detl.dev.node=$DATA" >"$RUN/config/jvm.options.d/etl.options"
     # The zip has no bin/elasticsearch. The launcher starts the node as a
-    # second process, with the options above. It looks for modules where it is.
+    # second process, with the options above, and looks for modules in the
+    # working folder.
     COMMAND=("${AS_NOBODY[@]}" env -C "$HOME_OF_ENGINE" HOME="$RUN" ES_TMPDIR="$RUN/tmp"
         ES_JAVA_HOME="$JDK" ES_PATH_CONF="$RUN/config"
         "$JDK/bin/java" "-Detl.dev.launcher=$DATA" -Xms4m -Xmx64m -XX:+UseSerialGC

@@ -46,10 +46,12 @@ const CHUNK: i32 = 1_000;
 /// A person or genre with more films than this waits with its fan-out until nothing else is pending.
 const URGENT_FILMS: i32 = 1_000;
 
-/// How long a step goes on touching before it sends what is pending. Films that a bulk insert
-/// brings are sent once, after their links, people and genres were looked at; an edited one waits no
-/// longer than this for others' touches.
-const TOUCHING_MAX: Duration = Duration::from_millis(200);
+/// How long a step goes on touching before it sends what is pending.
+///
+/// The longer, the fewer of the films that a bulk insert brings are sent twice, once before and once
+/// after their links, people and genres were looked at. The shorter, the less an edited film waits
+/// for others' touches.
+const TOUCHING_MAX: Duration = Duration::from_secs(1);
 
 /// Does one bounded unit of work.
 ///

@@ -4,7 +4,7 @@
 //!
 //! 1. The state is unbound and its epoch moved: from now on nothing is sent, stamped or forgotten.
 //! 2. The new index takes the place of the old ones, behind the alias.
-//! 3. The stamps are forgotten, in chunks.
+//! 3. The outbox and the stamps are forgotten, the stamps in chunks.
 //! 4. The state is bound to the new index. Only now anything is sent.
 //!
 //! Killed before 4, the state stays unbound, `etl start` says so, and another run starts from 1.
@@ -159,7 +159,7 @@ fn create(elasticsearch: &Elasticsearch, name: &str, definition: &Value) -> Resu
 
 /// Forgets all stamps. A film that a writer holds is waited for, without holding any other.
 fn reset(conn: &mut Connection) -> Result<(), Error> {
-    state::reset_fan_outs(conn)?;
+    state::forget_changes(conn)?;
     let mut looked_at = 0;
     loop {
         let locked_by_others = state::reset_films(conn, |films| {

@@ -191,19 +191,24 @@ pub fn reset_films(conn: &mut Connection, mut progress: impl FnMut(u64)) -> Resu
     Ok(locked_by_others)
 }
 
-/// Marks all persons and genres as fanned out, a chunk at a time, and forgets all rejections.
+/// Forgets what a full load does anyhow: rejections, the outbox, and the fan-outs of persons and
+/// genres, these a chunk at a time.
 ///
-/// To be called before [`reset_films`], so that a full load touches nothing twice.
+/// To be called after [`unbind`] and before [`reset_films`]: what is forgotten here has been committed,
+/// and every film is made pending and read after that. A new index holds nothing to be deleted.
 ///
 /// # Errors
 ///
-/// Returns an error if a statement fails; some rows are marked then, and all films of these must
-/// be made pending all the same.
-pub fn reset_fan_outs(conn: &mut Connection) -> Result<(), Error> {
+/// Returns an error if a statement fails. Some is forgotten then, so all films must be made pending
+/// all the same.
+pub fn forget_changes(conn: &mut Connection) -> Result<(), Error> {
     #[derive(QueryableByName)]
     struct Stamped {
         #[diesel(sql_type = BigInt)]
         stamped: i64,
+    }
+    for table in ["DELETE FROM etl.outbox", "DELETE FROM etl.rejected"] {
+        sql_query(table).execute(conn).map_err(Error::query("empty the outbox"))?;
     }
     for kind in ["person", "genre"] {
         loop {
@@ -216,8 +221,5 @@ pub fn reset_fan_outs(conn: &mut Connection) -> Result<(), Error> {
             }
         }
     }
-    sql_query("DELETE FROM etl.rejected")
-        .execute(conn)
-        .map(drop)
-        .map_err(Error::query("forget the rejected documents"))
+    Ok(())
 }

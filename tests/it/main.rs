@@ -1,1 +1,6 @@
-fn main(){}
+//! All tests that need servers, in one binary. `make test` starts the servers and runs it.
+
+mod changes; // every kind of change reaches the index
+mod init_es; // the index is made anew: beside others' indices, killed halfway, beside a leader
+mod start; // the loop: signals, standby, servers that are away, state that does not fit
+mod support;

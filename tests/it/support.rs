@@ -1,0 +1,6 @@
+//! What several test modules need: servers, the program as a process, the comparison.
+
+pub mod command;
+pub mod database;
+pub mod engine;
+pub mod world;

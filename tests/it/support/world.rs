@@ -1,0 +1,208 @@
+//! A catalogue, an index of its own, and the program between them.
+
+use std::collections::BTreeMap;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::command::{Outcome, etl, run};
+use super::database::Database;
+use super::engine::Engine;
+
+/// What the database says the documents are. The test's own query, written after the description of
+/// the document and not after the program.
+const EXPECTED: &str = r#"
+    WITH people AS (
+        SELECT DISTINCT l.film_work_id, l.role::text AS role, p.id, p.full_name::text AS name
+        FROM content.person_film_work l JOIN content.person p ON p.id = l.person_id
+    ), by_role AS (
+        SELECT film_work_id, role,
+            json_agg(name ORDER BY name COLLATE "C", id) AS names,
+            json_agg(json_build_object('id', id, 'name', name) ORDER BY name COLLATE "C", id) AS objects
+        FROM people GROUP BY film_work_id, role
+    ), genres AS (
+        SELECT film_work_id, json_agg(name ORDER BY name COLLATE "C", id) AS names
+        FROM (
+            SELECT DISTINCT l.film_work_id, g.id, g.name::text AS name
+            FROM content.genre_film_work l JOIN content.genre g ON g.id = l.genre_id) AS linked
+        GROUP BY film_work_id
+    )
+    SELECT f.id, json_build_object(
+        'id', f.id,
+        'imdb_rating', CASE WHEN f.rating::text = 'NaN' THEN NULL ELSE f.rating::text::float8 END,
+        'genres', coalesce(g.names, '[]'),
+        'title', f.title,
+        'description', f.description,
+        'directors_names', coalesce(d.names, '[]'), 'directors', coalesce(d.objects, '[]'),
+        'actors_names', coalesce(a.names, '[]'), 'actors', coalesce(a.objects, '[]'),
+        'writers_names', coalesce(w.names, '[]'), 'writers', coalesce(w.objects, '[]')) AS document
+    FROM content.film_work f
+    LEFT JOIN genres g ON g.film_work_id = f.id
+    LEFT JOIN by_role d ON d.film_work_id = f.id AND d.role = 'director'
+    LEFT JOIN by_role a ON a.film_work_id = f.id AND a.role = 'actor'
+    LEFT JOIN by_role w ON w.film_work_id = f.id AND w.role = 'writer'"#;
+
+/// A catalogue, an index of its own, and the program between them.
+pub struct World {
+    pub database: Database,
+    pub engine: Engine,
+    pub client: Client,
+}
+
+impl World {
+    /// A catalogue that `etl` has made, and an index.
+    pub fn new(name: &str) -> Self {
+        Self::on_catalogue(name, "")
+    }
+
+    /// A catalogue that an application has made by this SQL, and an index.
+    pub fn on_catalogue(name: &str, sql: &str) -> Self {
+        let world = Self::bare(name, sql);
+        world.succeed(&["init-es"]);
+        world
+    }
+
+    /// A catalogue, and no index yet.
+    pub fn bare(name: &str, sql: &str) -> Self {
+        let database = Database::new(name);
+        let engine = Engine::new(name);
+        let mut client = database.client();
+        client.batch_execute(sql).expect("make the catalogue");
+        Self { database, engine, client }
+    }
+
+    /// The program with the settings of this world.
+    pub fn etl(&self, args: &[&str]) -> Command {
+        let mut command = etl(args);
+        command
+            .env("DATABASE_URL", self.database.url())
+            .env("ELASTICSEARCH_URL", &self.engine.url)
+            .env("ETL_INDEX_PREFIX", &self.engine.prefix);
+        command
+    }
+
+    /// Runs the program, which is to succeed.
+    #[track_caller]
+    pub fn succeed(&self, args: &[&str]) -> Outcome {
+        let outcome = run(self.etl(args));
+        assert!(outcome.code == Some(0), "`etl {}` failed\n{outcome}", args.join(" "));
+        outcome
+    }
+
+    /// Runs the program, which is to fail with exit code 1 and one line; returns this line.
+    #[track_caller]
+    pub fn fail(&self, args: &[&str]) -> String {
+        let outcome = run(self.etl(args));
+        assert!(outcome.code == Some(1), "`etl {}` did not fail with 1\n{outcome}", args.join(" "));
+        let errors: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("etl: ")).collect();
+        assert_eq!(errors.len(), 1, "{outcome}");
+        errors[0].to_owned()
+    }
+
+    /// Starts the program and goes on.
+    pub fn spawn(&self, args: &[&str]) -> Running {
+        let mut command = self.etl(args);
+        Running(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start etl")))
+    }
+
+    /// Runs SQL as an application does.
+    #[track_caller]
+    pub fn sql(&mut self, sql: &str) {
+        self.client.batch_execute(sql).unwrap_or_else(|err| panic!("{sql}: {err:?}"));
+    }
+
+    /// Lets the program do what is pending. Returns how many documents it sent.
+    #[track_caller]
+    pub fn sync(&self) -> usize {
+        let outcome = self.succeed(&["start", "--until-idle"]);
+        let line = outcome.stderr.lines().find(|line| line.contains("documents were sent"));
+        let line = line.unwrap_or_else(|| panic!("no line says how many documents were sent\n{outcome}"));
+        let count = line.split("; ").nth(1).and_then(|rest| rest.split(' ').next());
+        count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no count in `{line}`"))
+    }
+
+    /// Makes sure that the index holds exactly the documents that the database gives.
+    #[track_caller]
+    pub fn check_in_step(&mut self) {
+        if let Some(difference) = self.difference() {
+            panic!("{difference}");
+        }
+    }
+
+    /// Waits until the index holds exactly the documents that the database gives.
+    #[track_caller]
+    pub fn wait_in_step(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while let Some(difference) = self.difference() {
+            assert!(Instant::now() < deadline, "after a minute still: {difference}");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Says where the index is not what the database gives.
+    pub fn difference(&mut self) -> Option<String> {
+        let rows = self.client.query(EXPECTED, &[]).expect("ask what the documents are");
+        let expected: BTreeMap<Uuid, Value> =
+            rows.iter().map(|row| (row.get("id"), normal(row.get("document")))).collect();
+        let mut found = self.engine.documents();
+        for (id, document) in &expected {
+            match found.remove(id) {
+                None => return Some(format!("film {id} is not in the index: {document}")),
+                Some(stored) if normal(stored.source.clone()) != *document => {
+                    return Some(format!("film {id} is\n{}\ninstead of\n{document}", stored.source));
+                }
+                Some(_) => (),
+            }
+        }
+        found.into_iter().next().map(|(id, stored)| format!("film {id} should be gone: {}", stored.source))
+    }
+}
+
+/// A rating of 8 and one of 8.0 are the same.
+fn normal(mut document: Value) -> Value {
+    if let Some(rating) = document["imdb_rating"].as_f64() {
+        document["imdb_rating"] = rating.into();
+    }
+    document
+}
+
+/// The program, running. Killed when dropped.
+pub struct Running(Option<Child>);
+
+impl Running {
+    /// Sends a signal.
+    pub fn signal(&self, signal: &str) {
+        let id = self.0.as_ref().expect("not ended").id().to_string();
+        let status = Command::new("kill").args([signal, &id]).status().expect("run kill");
+        assert!(status.success(), "could not send {signal}");
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub fn wait(mut self) -> Outcome {
+        let mut child = self.0.take().expect("not ended");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while child.try_wait().expect("ask for the exit code").is_none() {
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                let outcome = Outcome::from(child.wait_with_output().expect("read its output"));
+                panic!("etl did not end within a minute\n{outcome}");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        child.wait_with_output().expect("read its output").into()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
