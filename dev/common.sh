@@ -1,4 +1,4 @@
-# Sourced by `dev/servers`: messages, missing packages, ports, processes.
+# Sourced by the scripts of this folder: messages, missing packages, ports, processes.
 # shellcheck shell=bash
 
 # What runs a program as an unprivileged user: PostgreSQL and Elasticsearch
@@ -11,7 +11,7 @@ fi
 # Prints one progress line. A reader who went away (`| head`) is no reason to
 # fail: the servers must be stopped all the same.
 say() {
-    printf 'servers: %s\n' "$*" >&2 || true
+    printf '%s: %s\n' "${SPEAKER:-servers}" "$*" >&2 || true
 }
 
 die() {

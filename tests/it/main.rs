@@ -2,5 +2,8 @@
 
 mod changes; // every kind of change reaches the index
 mod init_es; // the index is made anew: beside others' indices, killed halfway, beside a leader
+mod load_fixture; // what ends up in the catalogue, what is written for it, what is refused
+mod migrate; // the database side alone: what it adds, refuses, makes wait and takes back
+mod recovery; // broken connections, refused documents, conflicts, rivals
 mod start; // the loop: signals, standby, servers that are away, state that does not fit
 mod support;

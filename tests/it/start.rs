@@ -1,0 +1,252 @@
+//! `etl start`: the loop around the step. How it begins, waits, stands by and ends.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::command::run;
+use crate::support::proxy::{Fault, Proxy};
+use crate::support::world::World;
+
+const FILMS: &str = "INSERT INTO content.film_work (id, title)
+    SELECT gen_random_uuid(), 'Film ' || n FROM generate_series(1, 3000) AS n;";
+
+/// A port on which nobody listens.
+fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[track_caller]
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited for 30 s until {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_signal_ends_it_with_exit_code_0_also_while_a_request_is_open() {
+    let mut world = World::new("start_signal");
+    let proxy = Proxy::new(&world.engine.url);
+    for (signal, faults) in [("-TERM", vec![]), ("-INT", vec![]), ("-TERM", vec![Fault::Hang])] {
+        proxy.plan(faults);
+        let before = proxy.bulk_requests();
+        let running = world.spawn(&["start", "--elasticsearch-url", &proxy.url]);
+        world.sql("INSERT INTO content.film_work (id, title) VALUES (gen_random_uuid(), 'Film')");
+        wait_until("a bulk request is sent", || proxy.bulk_requests() > before);
+        running.signal(signal);
+        let signalled = Instant::now();
+        let outcome = running.wait();
+        assert_eq!(outcome.code, Some(0), "{outcome}");
+        assert!(signalled.elapsed() < Duration::from_secs(2), "{outcome}");
+    }
+}
+
+#[test]
+fn until_idle_beside_a_leader_waits_until_that_one_has_nothing_left() {
+    let mut world = World::new("start_beside");
+    let leader = world.spawn(&["start", "--batch-size", "100"]);
+    world.sql(FILMS);
+    let outcome = world.succeed(&["start", "--until-idle"]);
+    world.check_in_step();
+    assert!(outcome.stderr.contains("another process leads (etl leader "), "{outcome}");
+    leader.signal("-TERM");
+    assert_eq!(leader.wait().code, Some(0));
+}
+
+#[test]
+fn a_standby_takes_over_when_the_leader_is_killed() {
+    let mut world = World::new("start_standby");
+    let leader = world.spawn(&["start"]);
+    world.sql(FILMS);
+    world.wait_in_step();
+    let _standby = world.spawn(&["start"]);
+    thread::sleep(Duration::from_secs(2));
+    leader.signal("-KILL");
+    let killed = Instant::now();
+    world.sql("UPDATE content.film_work SET title = 'after' WHERE title = 'Film 1'");
+    world.wait_in_step();
+    assert!(killed.elapsed() < Duration::from_secs(8), "took {:?}", killed.elapsed());
+}
+
+#[test]
+fn an_engine_that_is_away_is_waited_for() {
+    let mut world = World::new("start_engine_away");
+    world.sql(FILMS);
+    let proxy = Proxy::new(&world.engine.url);
+    proxy.set_up(false);
+    let running = world.spawn(&["start", "--elasticsearch-url", &proxy.url]);
+    thread::sleep(Duration::from_secs(2));
+    proxy.set_up(true);
+    world.wait_in_step();
+    proxy.set_up(false);
+    world.sql("UPDATE content.film_work SET title = title || ' again'");
+    thread::sleep(Duration::from_secs(2));
+    proxy.set_up(true);
+    world.wait_in_step();
+    running.signal("-TERM");
+    let outcome = running.wait();
+    let warnings: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("WARN")).collect();
+    assert!((4..=16).contains(&warnings.len()), "one warning for each attempt\n{outcome}");
+    assert!(warnings[0].contains("next attempt in ") && warnings[0].contains("to the engine"), "{outcome}");
+}
+
+#[test]
+fn a_database_that_is_away_is_waited_for_and_it_is_said_why() {
+    let world = World::new("start_no_database");
+    let closed = format!("postgres://postgres@127.0.0.1:{}/movies", closed_port());
+    let missing = format!("{}_nowhere", world.database.url());
+    for (url, reason) in [(closed, "onnection refused"), (missing, "does not exist")] {
+        let running = world.spawn(&["start", "--database-url", &url]);
+        thread::sleep(Duration::from_secs(2));
+        running.signal("-TERM");
+        let outcome = running.wait();
+        assert_eq!(outcome.code, Some(0), "{outcome}");
+        let warnings: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("WARN")).collect();
+        assert!((3..=6).contains(&warnings.len()), "growing pauses\n{outcome}");
+        assert!(warnings.iter().all(|line| line.contains(reason)), "{outcome}");
+    }
+}
+
+#[test]
+fn a_state_that_does_not_fit_is_said_with_the_remedy_and_nothing_is_sent() {
+    let mut world = World::new("start_state");
+    world.sql(FILMS);
+    world.sync();
+    let name = world.engine.indices().remove(0);
+    let alias = world.engine.alias();
+    world.sql("UPDATE content.film_work SET title = 'pending' WHERE title = 'Film 1'");
+
+    let line = world.fail(&["start", "--until-idle", "--index-prefix", "other-"]);
+    assert!(line.contains("`other-`") && line.contains("`etl init-es`"), "{line}");
+
+    check_state(&mut world, "cluster_uuid = 'AnotherCluster'", "the engine is cluster ");
+    check_state(&mut world, "system_identifier = '7'", "restored or failed over");
+    check_state(&mut world, "timeline = '00000009'", "restored or failed over");
+    check_state(&mut world, "index_uuid = 'AnotherIndex'", "deleted and made again");
+    check_state(&mut world, "index_name = index_name || 'x'", "is missing");
+
+    let remove = json!({ "actions": [{ "remove": { "index": name, "alias": alias } }] });
+    world.engine.succeed("POST", "/_aliases", Some(&remove));
+    let line = world.fail(&["start", "--until-idle"]);
+    assert!(line.contains(&format!("the alias {alias} was removed from the index {name}")), "{line}");
+    let add = json!({ "actions": [{ "add": { "index": name, "alias": alias } }] });
+    world.engine.succeed("POST", "/_aliases", Some(&add));
+
+    assert!(world.difference().is_some(), "nothing has been sent so far");
+    assert_eq!(world.sync(), 1);
+    world.check_in_step();
+}
+
+/// Changes the state, has `start` complain about it, and changes it back.
+#[track_caller]
+fn check_state(world: &mut World, change: &str, complaint: &str) {
+    world.sql(&format!("CREATE TABLE was AS TABLE etl.state; UPDATE etl.state SET {change}"));
+    let line = world.fail(&["start", "--until-idle"]);
+    assert!(line.contains(complaint) && line.contains("`etl init-es`"), "{line}");
+    world.sql("DELETE FROM etl.state; INSERT INTO etl.state TABLE was; DROP TABLE was");
+}
+
+#[test]
+fn an_index_that_was_deleted_behind_our_back_is_noticed_while_running() {
+    let mut world = World::new("start_deleted");
+    world.sql(FILMS);
+    let running = world.spawn(&["start"]);
+    world.wait_in_step();
+    let name = world.engine.indices().remove(0);
+    world.engine.succeed("DELETE", &format!("/{name}"), None);
+    thread::sleep(Duration::from_secs(4));
+    world.succeed(&["init-es"]);
+    world.wait_in_step();
+    running.signal("-TERM");
+    let outcome = running.wait();
+    let said = format!("the index {name} is missing: run `etl init-es`");
+    assert!(outcome.stderr.lines().any(|line| line.contains("ERROR") && line.contains(&said)), "{outcome}");
+}
+
+#[test]
+fn what_is_no_engine_is_not_taken_for_one() {
+    let world = World::new("start_no_engine");
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut client in server.incoming().map_while(Result::ok).take(4) {
+            let _ = client.read(&mut [0; 4096]);
+            let page = "<html>It works!</html>";
+            let _ = write!(client, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{page}", page.len());
+        }
+    });
+    for command in [&["start", "--until-idle"][..], &["init-es"][..]] {
+        let line = world.fail(&[command, &["--elasticsearch-url", &url]].concat());
+        assert!(line.contains("is neither Elasticsearch nor OpenSearch"), "{line}");
+    }
+}
+
+#[test]
+fn it_says_what_to_run_before_there_is_an_index() {
+    let world = World::bare("start_too_early", "");
+    let line = world.fail(&["start", "--until-idle"]);
+    assert!(line.contains("run `etl migrate`"), "{line}");
+    world.succeed(&["migrate"]);
+    let line = world.fail(&["start", "--until-idle"]);
+    assert!(line.contains("run `etl init-es`"), "{line}");
+}
+
+#[test]
+fn a_page_takes_a_fixed_number_of_statements_whatever_is_in_it() {
+    let mut world = World::new("start_statements");
+    world.sql("INSERT INTO content.film_work (id, title)
+               SELECT gen_random_uuid(), 'Film ' || n FROM generate_series(1, 500) AS n");
+    world.sync();
+    let without = statements_of_a_full_load(&mut world);
+    world.sql("INSERT INTO content.person (id, full_name)
+                   SELECT gen_random_uuid(), 'Person ' || n FROM generate_series(1, 20) AS n;
+               INSERT INTO content.genre (id, name)
+                   SELECT gen_random_uuid(), 'Genre ' || n FROM generate_series(1, 5) AS n;
+               INSERT INTO content.person_film_work (id, film_work_id, person_id, role)
+                   SELECT gen_random_uuid(), f.id, p.id, 'actor' FROM content.film_work f, content.person p;
+               INSERT INTO content.genre_film_work (id, film_work_id, genre_id)
+                   SELECT gen_random_uuid(), f.id, g.id FROM content.film_work f, content.genre g");
+    world.sync();
+    let with = statements_of_a_full_load(&mut world);
+    // A sign of life of the leader more or less.
+    assert!(with.abs_diff(without) <= 2, "{without} statements without people and genres, {with} with them");
+    world.check_in_step();
+}
+
+/// Every statement is a transaction of its own, and these are counted.
+fn statements_of_a_full_load(world: &mut World) -> i64 {
+    world.sql("UPDATE content.film_work SET indexed_at = NULL");
+    let before = transactions(world);
+    assert_eq!(world.sync(), 500);
+    // The sessions of the program report when they end, which is soon.
+    let mut after = transactions(world);
+    loop {
+        thread::sleep(Duration::from_millis(1_500));
+        let now = transactions(world);
+        if now - after <= 2 {
+            return after - before;
+        }
+        after = now;
+    }
+}
+
+fn transactions(world: &mut World) -> i64 {
+    let sql = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+    world.client.query_one(sql, &[]).unwrap().get(0)
+}
+
+#[test]
+fn a_refused_connection_does_not_show_the_password() {
+    let world = World::new("start_password");
+    let mut command = world.etl(&["init-es"]);
+    let port = closed_port();
+    command.env("ELASTICSEARCH_URL", format!("http://elastic:hunter2@127.0.0.1:{port}"));
+    let outcome = run(command);
+    assert_eq!(outcome.code, Some(1), "{outcome}");
+    assert!(!outcome.to_string().contains("hunter2"), "{outcome}");
+}

@@ -3,4 +3,5 @@
 pub mod command;
 pub mod database;
 pub mod engine;
+pub mod proxy;
 pub mod world;

@@ -1,0 +1,202 @@
+//! What goes wrong between reading and stamp, and that nothing is lost by it.
+
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::proxy::{Fault, Proxy};
+use crate::support::world::World;
+
+const FILMS: &str = "
+    INSERT INTO content.genre (id, name) VALUES ('00000000-0000-4000-8000-000000000001', 'Drama');
+    INSERT INTO content.film_work (id, title)
+        SELECT ('00000000-0000-4000-9000-' || lpad(n::text, 12, '0'))::uuid, 'Film ' || n FROM generate_series(1, 6) AS n;
+    INSERT INTO content.genre_film_work (id, genre_id, film_work_id)
+        SELECT gen_random_uuid(), '00000000-0000-4000-8000-000000000001', id FROM content.film_work;";
+
+const FILM_1: &str = "00000000-0000-4000-9000-000000000001";
+
+/// Breaks each of the bulk requests of a run in the given way. Afterwards everything is right.
+///
+/// The stamp is written last: with the stamp before the request, the documents of the broken one
+/// are missing here.
+#[track_caller]
+fn check_nothing_is_lost(fault: Fault) {
+    let mut world = World::new(&format!("lost_{fault:?}").to_lowercase().replace(['(', ')'], "_"));
+    world.sql(FILMS);
+    let proxy = Proxy::new(&world.engine.url);
+    let start = ["start", "--until-idle", "--batch-size", "2", "--elasticsearch-url", &proxy.url];
+    for broken in 0..3 {
+        proxy.plan(std::iter::repeat_n(Fault::Pass, broken).chain([fault]));
+        // Killed at the failure: what a new process finds in the database must be enough.
+        let before = proxy.bulk_requests();
+        let running = world.spawn(&start);
+        wait_for_requests(&proxy, before + broken + 1);
+        running.signal("-KILL");
+        let _ = running.wait();
+        proxy.plan([]);
+        world.succeed(&start);
+        world.check_in_step();
+        // And by itself: the same process goes on.
+        world.sql("UPDATE content.film_work SET title = title || '!'");
+        proxy.plan(std::iter::repeat_n(Fault::Pass, broken).chain([fault]));
+        world.succeed(&start);
+        world.check_in_step();
+        world.sql("UPDATE content.film_work SET title = title || '?'");
+    }
+}
+
+fn wait_for_requests(proxy: &Proxy, count: usize) {
+    for _ in 0..500 {
+        if proxy.bulk_requests() >= count {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("no bulk request within 5 s");
+}
+
+#[test]
+fn a_request_that_never_arrives_loses_nothing() {
+    check_nothing_is_lost(Fault::DropRequest);
+}
+
+#[test]
+fn an_answer_that_never_arrives_loses_nothing() {
+    check_nothing_is_lost(Fault::DropAnswer);
+}
+
+#[test]
+fn an_answer_that_is_cut_loses_nothing() {
+    check_nothing_is_lost(Fault::CutAnswer);
+}
+
+#[test]
+fn an_engine_that_is_busy_loses_nothing() {
+    check_nothing_is_lost(Fault::Status(429));
+    check_nothing_is_lost(Fault::Status(503));
+}
+
+#[test]
+fn a_request_that_is_too_large_goes_in_parts() {
+    let mut world = World::new("recovery_413");
+    world.sql(FILMS);
+    let proxy = Proxy::new(&world.engine.url);
+    proxy.plan([Fault::Status(413), Fault::Status(413), Fault::Pass, Fault::Status(413)]);
+    world.succeed(&["start", "--until-idle", "--elasticsearch-url", &proxy.url]);
+    world.check_in_step();
+    let requests = proxy.bulk_requests();
+
+    proxy.plan([]);
+    world.sql("UPDATE content.film_work SET description = repeat('long ', 300)");
+    world.succeed(&["start", "--until-idle", "--bulk-bytes", "2KiB", "--elasticsearch-url", &proxy.url]);
+    world.check_in_step();
+    assert!(proxy.bulk_requests() - requests >= 3, "as many requests as the bytes need");
+}
+
+#[test]
+fn a_rejected_document_blocks_no_other_and_follows_when_it_is_mended() {
+    let mut world = World::new("recovery_rejected");
+    world.sql(FILMS);
+    world.sql(&format!("UPDATE content.film_work SET title = repeat('too long ', 5000) WHERE id = '{FILM_1}'"));
+    let outcome = world.succeed(&["start", "--until-idle", "--batch-size", "2"]);
+    assert!(outcome.stderr.contains(&format!("film {FILM_1}")), "{outcome}");
+    assert_eq!(world.engine.documents().len(), 5);
+    let row = world.client.query_one("SELECT row_id::text, attempts, error_type FROM etl.rejected", &[]).unwrap();
+    assert_eq!(row.get::<_, String>(0), FILM_1);
+    assert_eq!(row.get::<_, i32>(1), 1);
+    assert_eq!(world.sync(), 0, "it is not tried again and again");
+
+    world.sql("UPDATE etl.rejected SET retry_at = now()");
+    world.sync();
+    let row = world.client.query_one("SELECT attempts, retry_at > now() FROM etl.rejected", &[]).unwrap();
+    assert_eq!(row.get::<_, i32>(0), 2, "it is tried again when its pause is over");
+    assert!(row.get::<_, bool>(1));
+
+    world.sql(&format!("UPDATE content.film_work SET title = 'short' WHERE id = '{FILM_1}'"));
+    world.sync();
+    world.check_in_step();
+    assert!(world.client.query("SELECT FROM etl.rejected", &[]).unwrap().is_empty());
+}
+
+#[test]
+fn a_document_that_somebody_wrote_with_a_far_higher_version_is_overcome() {
+    let mut world = World::new("recovery_conflict");
+    world.sql(FILMS);
+    world.sync();
+    let name = world.engine.indices().remove(0);
+    let far = 4_000_000_000_000_000_u64;
+    let path = format!("/{name}/_doc/{FILM_1}?version={far}&version_type=external");
+    world.engine.succeed("PUT", &path, Some(&json!({ "id": FILM_1, "title": "by hand" })));
+    world.sql(&format!("UPDATE content.film_work SET title = 'edited' WHERE id = '{FILM_1}'"));
+    world.sync();
+    world.check_in_step();
+
+    // Deleted by hand, with a version that only the reason of the conflict tells.
+    let far = far + 1_000_000;
+    world.engine.succeed("DELETE", &format!("/{name}/_doc/{FILM_1}?version={far}&version_type=external"), None);
+    world.sql(&format!("UPDATE content.film_work SET title = 'edited again' WHERE id = '{FILM_1}'"));
+    world.sync();
+    world.check_in_step();
+
+    let far = far + 1_000_000;
+    let path = format!("/{name}/_doc/{FILM_1}?version={far}&version_type=external");
+    world.engine.succeed("PUT", &path, Some(&json!({ "id": FILM_1, "title": "by hand" })));
+    world.sql(&format!("DELETE FROM content.film_work WHERE id = '{FILM_1}'"));
+    world.sync();
+    world.check_in_step();
+    assert_eq!(world.sync(), 0);
+}
+
+#[test]
+fn a_film_that_a_writer_holds_is_sent_once_and_stamped_when_it_is_free() {
+    let mut world = World::new("recovery_locked");
+    world.sql(FILMS);
+    let mut writer = world.database.client();
+    let mut transaction = writer.transaction().unwrap();
+    transaction.batch_execute(&format!("SELECT FROM content.film_work WHERE id = '{FILM_1}' FOR UPDATE")).unwrap();
+    let running = world.spawn(&["start"]);
+    // The link that touches it is in the outbox, which waits for the row; the other films do not.
+    for _ in 0..200 {
+        if world.engine.documents().len() == 6 {
+            break;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let sent = world.engine.documents();
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(world.engine.documents(), sent, "it is not sent again while it is unchanged");
+    transaction.rollback().unwrap();
+    world.wait_in_step();
+    for _ in 0..100 {
+        let pending = "SELECT FROM content.film_work WHERE indexed_at IS NULL";
+        if world.client.query(pending, &[]).unwrap().is_empty() {
+            running.signal("-TERM");
+            assert_eq!(running.wait().code, Some(0));
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("it is never stamped");
+}
+
+#[test]
+fn what_is_late_of_an_earlier_term_is_refused() {
+    let mut world = World::new("recovery_late");
+    world.sql(FILMS);
+    world.sync();
+    let name = world.engine.indices().remove(0);
+    let epoch: i64 = world.client.query_one("SELECT epoch FROM etl.state", &[]).unwrap().get(0);
+    world.sync();
+    let version = "9999999999999999";
+    let action = json!({ "index": { "_id": FILM_1, "version": version.parse::<u64>().unwrap(), "version_type": "external_gte" } });
+    let body = format!("{action}\n{}\n", json!({ "id": FILM_1 }));
+    let request = ureq::post(format!("{}/{name}.w{epoch}/_bulk?require_alias=true", world.engine.url))
+        .header("Content-Type", "application/x-ndjson")
+        .send(body);
+    let answer: serde_json::Value =
+        serde_json::from_str(&request.unwrap().body_mut().read_to_string().unwrap()).unwrap();
+    assert_eq!(answer["items"][0]["index"]["status"], 404, "{answer}");
+    world.check_in_step();
+}
