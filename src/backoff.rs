@@ -43,7 +43,8 @@ mod tests {
 
     #[test]
     fn pauses_grow_from_100_ms_to_10_s_and_stay_there() {
-        let full = [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000].map(Duration::from_millis);
+        let full =
+            [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000].map(Duration::from_millis);
         for (pause, full) in Backoff::new().zip(full) {
             assert!(pause >= full / 2 && pause <= full, "{pause:?} of {full:?}");
         }

@@ -11,8 +11,9 @@ use crate::commands::start::Start;
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Settings are also read from the environment and from a file `.env` in the current folder.\n\
-        A flag wins over the environment, the environment over the file. Logging: RUST_LOG=debug|info|warn."
+    after_help = "Settings are also read from the environment, and from a file `.env` in the current folder.\n\
+        A flag wins over the environment, the environment over the file.\n\
+        RUST_LOG=warn, info (the default) or debug says how much is logged."
 )]
 pub struct Cli {
     /// What to do.
@@ -23,12 +24,12 @@ pub struct Cli {
 /// A subcommand with its settings.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create the index anew and reset the state, so that the next `etl start` loads everything
+    /// Make a new, empty index; `etl start` then loads everything into it
     InitEs(InitEs),
     /// Load Django `dumpdata` files into the catalogue, all or nothing
     LoadFixture(LoadFixture),
-    /// Keep the index in step with the catalogue until told to end
+    /// Keep the index in step with the catalogue until stopped
     Start(Start),
-    /// Add the columns, triggers and tables that the sync needs to the database
+    /// Prepare the database alone: our columns, triggers and tables (`etl init-es` does it, too)
     Migrate(Migrate),
 }

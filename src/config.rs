@@ -4,7 +4,6 @@
 //! a run. Each group turns its text into values in `check`; the rest of the program sees values.
 
 use std::fs;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
@@ -16,9 +15,16 @@ use crate::postgres::DatabaseUrl;
 /// How to reach PostgreSQL.
 #[derive(Debug, Args)]
 pub struct PostgresArgs {
-    /// Connection URL of the catalogue's database: `postgres://user:password@host:5432/database`
+    /// URL of the catalogue's database: `postgres://user:password@host:5432/database`
     // It may hold a password, so help never shows its value.
-    #[arg(long, env, value_name = "URL", hide_env_values = true, default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        env,
+        value_name = "URL",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
     database_url: String,
 }
 
@@ -29,24 +35,125 @@ impl PostgresArgs {
             mistakes.add("--database-url (DATABASE_URL) is missing");
             return None;
         }
+        if !is_well_formed(&self.database_url) {
+            mistakes.add(
+                "--database-url (DATABASE_URL) is not well-formed: in a URL, percent-encode special \
+                 characters of the password; in `name=value` pairs, put it in single quotes",
+            );
+            return None;
+        }
         mistakes.parse("--database-url (DATABASE_URL)", &self.database_url)
     }
+}
+
+/// Returns false for what libpq could not read: it would quote the part that it stumbles over, and
+/// that may be a password.
+fn is_well_formed(url: &str) -> bool {
+    match url.split_once("://") {
+        Some((_, rest)) => is_well_formed_url(rest),
+        None if url.contains('=') => is_well_formed_list(url),
+        // No password is quoted: this is not even tried.
+        None => true,
+    }
+}
+
+/// Reads `user:password@host:port,host:port/database?name=value&name=value`.
+fn is_well_formed_url(rest: &str) -> bool {
+    let has_broken_escape = rest.split('%').skip(1).any(|after| {
+        let digits = after.as_bytes().get(..2).unwrap_or_default();
+        digits.len() < 2 || !digits.iter().all(u8::is_ascii_hexdigit)
+    });
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let hosts = authority.split_once('@').map_or(authority, |(_, hosts)| hosts);
+    let hosts = hosts.split('?').next().unwrap_or(hosts);
+    let is_host = |host: &str| {
+        // `[::1]:5432`: the colons inside the brackets begin no port.
+        let port = match host.strip_prefix('[') {
+            Some(rest) => rest.split_once(']').map(|(_, port)| port),
+            None => Some(host.find(':').map_or("", |at| &host[at..])),
+        };
+        port.is_some_and(|port| {
+            port.is_empty()
+                || port
+                    .strip_prefix(':')
+                    .is_some_and(|port| port.bytes().all(|c| c.is_ascii_digit()))
+        })
+    };
+    let parameters =
+        rest[authority.len()..].split_once('?').map_or("", |(_, parameters)| parameters);
+    !has_broken_escape
+        && !rest.contains(char::is_whitespace)
+        && !hosts.contains('@')
+        && hosts.split(',').all(is_host)
+        && parameters.split_terminator('&').all(|parameter| parameter.contains('='))
+}
+
+/// Reads `name=value name = 'a value'`.
+fn is_well_formed_list(mut rest: &str) -> bool {
+    while !rest.trim_start().is_empty() {
+        let Some((name, value)) = rest.split_once('=') else { return false };
+        let is_name = |name: &str| name.bytes().all(|c| c.is_ascii_lowercase() || c == b'_');
+        if !is_name(name.trim()) {
+            return false;
+        }
+        match after_value(value.trim_start()) {
+            Some(after) => rest = after,
+            None => return false,
+        }
+    }
+    true
+}
+
+/// Returns what follows a value, which is in single quotes or ends at a space. `\` takes the next
+/// character as it is.
+fn after_value(text: &str) -> Option<&str> {
+    let quoted = text.strip_prefix('\'');
+    let value = quoted.unwrap_or(text);
+    let mut characters = value.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '\\' => drop(characters.next()),
+            '\'' if quoted.is_some() => return Some(&value[at + 1..]),
+            ' ' | '\t' | '\n' if quoted.is_none() => return Some(&value[at..]),
+            _ => (),
+        }
+    }
+    quoted.is_none().then_some("")
 }
 
 /// How to reach Elasticsearch or OpenSearch.
 #[derive(Debug, Args)]
 pub struct ElasticsearchArgs {
     /// URL of Elasticsearch or OpenSearch; it may hold a user and a password
-    #[arg(long, env, value_name = "URL", hide_env_values = true, default_value = "http://127.0.0.1:9200")]
+    #[arg(
+        long,
+        env,
+        value_name = "URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:9200"
+    )]
     elasticsearch_url: String,
-    /// API key, as the engine gave it (`encoded`), instead of a user and a password
-    #[arg(long, env, value_name = "KEY", hide_env_values = true, default_value = "", hide_default_value = true)]
+    /// API key (what the engine calls `encoded`), instead of a user and a password
+    #[arg(
+        long,
+        env,
+        value_name = "KEY",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
     elasticsearch_api_key: String,
-    /// PEM file of the authority that signed the engine's certificate, if it is none of the public ones
+    /// PEM file of the engine's certificate authority, if that is not a public one
     #[arg(long, env, value_name = "FILE", default_value = "", hide_default_value = true)]
     elasticsearch_ca: String,
-    /// Put before the names of all indices and aliases, so that several catalogues can share an engine
-    #[arg(long, env = "ETL_INDEX_PREFIX", value_name = "PREFIX", default_value = "")]
+    /// First part of the name of every index and alias, so that several catalogues can share an engine
+    #[arg(
+        long,
+        env = "ETL_INDEX_PREFIX",
+        value_name = "PREFIX",
+        default_value = "",
+        hide_default_value = true
+    )]
     index_prefix: String,
 }
 
@@ -57,30 +164,22 @@ impl ElasticsearchArgs {
             mistakes.parse("--elasticsearch-url (ELASTICSEARCH_URL)", &self.elasticsearch_url);
         let prefix: Option<IndexPrefix> =
             mistakes.parse("--index-prefix (ETL_INDEX_PREFIX)", &self.index_prefix);
-        let authority = self.read_authority(mistakes);
-        let url = match (url, &*self.elasticsearch_api_key) {
-            (Some(url), "") => Some(url),
-            (Some(url), key) => Some(url.with_api_key(key)),
-            (None, _) => None,
+        let authority = match &*self.elasticsearch_ca {
+            "" => None,
+            path => match fs::read(path) {
+                Ok(pem) => Some(pem),
+                Err(err) => {
+                    let setting = "--elasticsearch-ca (ELASTICSEARCH_CA)";
+                    mistakes.add(format!("{setting} `{path}` cannot be read: {err}"));
+                    None
+                }
+            },
         };
-        Some(Engine { url: url?, prefix: prefix?, authority: authority? })
-    }
-
-    fn read_authority(&self, mistakes: &mut Mistakes) -> Option<Option<Vec<u8>>> {
-        if self.elasticsearch_ca.is_empty() {
-            return Some(None);
-        }
-        match fs::read(&self.elasticsearch_ca) {
-            Ok(pem) => Some(Some(pem)),
-            Err(err) => {
-                let path = PathBuf::from(&self.elasticsearch_ca);
-                mistakes.add(format!(
-                    "--elasticsearch-ca (ELASTICSEARCH_CA) `{}` cannot be read: {err}",
-                    path.display()
-                ));
-                None
-            }
-        }
+        let url = match &*self.elasticsearch_api_key {
+            "" => url?,
+            key => url?.with_api_key(key),
+        };
+        Some(Engine { url, prefix: prefix?, authority })
     }
 }
 
@@ -103,10 +202,16 @@ impl Mistakes {
         T::Err: ToString,
     {
         let secret = setting.contains("URL");
-        raw.parse().inspect_err(|err: &T::Err| {
-            let err = err.to_string();
-            self.0.push(if secret { format!("{setting} {err}") } else { format!("{setting} `{raw}` {err}") });
-        }).ok()
+        raw.parse()
+            .inspect_err(|err: &T::Err| {
+                let err = err.to_string();
+                self.0.push(if secret {
+                    format!("{setting} {err}")
+                } else {
+                    format!("{setting} `{raw}` {err}")
+                });
+            })
+            .ok()
     }
 
     /// Returns the values if there was no mistake.
@@ -202,9 +307,25 @@ mod tests {
         let mut mistakes = Mistakes::default();
         let url: Option<DatabaseUrl> = mistakes.parse("--database-url (DATABASE_URL)", "hunter2");
         let count: Option<Count> = mistakes.parse("--batch-size (ETL_BATCH_SIZE)", "many");
-        let Err(Error::Usage(lines)) = mistakes.finish(url.zip(count)) else { panic!("no mistake") };
+        let Err(Error::Usage(lines)) = mistakes.finish(url.zip(count)) else {
+            panic!("no mistake")
+        };
         assert_eq!(lines.len(), 2);
         assert!(!lines[0].contains("hunter2"));
         assert!(lines[1].contains("`many` is not a whole number"));
+    }
+    #[test]
+    fn a_database_url_may_be_whatever_libpq_takes() {
+        for url in [
+            "postgres://me:p%40ss@host:5432/movies?sslmode=require&connect_timeout=5",
+            "postgresql://me@[::1]:5432,other:5433,third/movies",
+            "postgres:///movies?host=/run/postgresql&password=x/y",
+            "postgres://me:a?b#c[d@host",
+            "postgres://",
+            "host=/run dbname = movies  password='it\\'s a \"secret\"' user=",
+            "password=a\\ b",
+        ] {
+            assert!(is_well_formed(url), "{url}");
+        }
     }
 }

@@ -16,9 +16,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use ureq::Agent;
 use ureq::http::{Method, Request, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::Agent;
 
 pub use self::error::Error;
 pub use self::url::{EngineUrl, IndexPrefix};
@@ -127,7 +127,12 @@ impl Elasticsearch {
     }
 
     /// Sends a request and reads the answer of a status below 300 as `T`.
-    fn send<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&Value>) -> Result<T, Error> {
+    fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, Error> {
         let bytes = body.map(|body| body.to_string().into_bytes());
         let body = Body { content_type: "application/json", bytes: bytes.as_deref() };
         self.send_bytes(method, path, body, TIMEOUT)
@@ -145,7 +150,8 @@ impl Elasticsearch {
         let name = format!("{method} {}", path.split('?').next().unwrap_or_default());
         let broken = |source: ureq::Error| Error::Send { request: name.clone(), source };
 
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url.base()));
+        let mut request =
+            Request::builder().method(method).uri(format!("{}{path}", self.url.base()));
         if let Some(authorization) = self.url.authorization() {
             request = request.header("Authorization", authorization);
         }
@@ -153,15 +159,20 @@ impl Elasticsearch {
             Some(bytes) => {
                 let request = request.header("Content-Type", body.content_type).body(bytes);
                 let request = request.map_err(|err| broken(err.into()))?;
-                let limited = self.agent.configure_request(request).timeout_global(Some(timeout)).build();
+                let limited =
+                    self.agent.configure_request(request).timeout_global(Some(timeout)).build();
                 self.agent.run(limited)
             }
             None => self.agent.run(request.body(()).map_err(|err| broken(err.into()))?),
         };
         let mut answer = answer.map_err(broken)?;
         let status = answer.status();
-        let bytes =
-            answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(broken)?;
+        let bytes = answer
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_BYTES_MAX)
+            .read_to_vec()
+            .map_err(broken)?;
         if status == StatusCode::OK || status == StatusCode::CREATED {
             serde_json::from_slice(&bytes).map_err(|source| Error::Decode { request: name, source })
         } else {
@@ -171,6 +182,7 @@ impl Elasticsearch {
 }
 
 /// What goes up with a request.
+#[derive(Clone, Copy)]
 struct Body<'a> {
     content_type: &'static str,
     bytes: Option<&'a [u8]>,

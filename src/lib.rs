@@ -45,17 +45,17 @@
 extern crate openssl_sys as _;
 extern crate pq_sys as _;
 
+pub mod backoff;
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod progress;
-pub mod backoff;
-pub mod sync;
-pub mod error;
-pub mod elasticsearch;
 pub mod documents;
+pub mod elasticsearch;
+pub mod error;
 pub mod fixture;
 pub mod postgres;
+pub mod progress;
+pub mod sync;
 
 use cli::Command;
 use commands::{init_es, load_fixture, migrate, start};
@@ -83,7 +83,9 @@ pub fn run(command: &Command) -> Result<(), Error> {
 /// Returns an error if there is such a file and it cannot be read. That there is none is no failure.
 pub fn load_env_file() -> Result<(), Error> {
     match dotenvy::from_filename(".env") {
-        Err(err) if !err.not_found() => Err(Error::Usage(vec![format!("the file `.env` has a mistake: {err}")])),
+        Err(err) if !err.not_found() => {
+            Err(Error::Usage(vec![format!("the file `.env` has a mistake: {err}")]))
+        }
         _ => Ok(()),
     }
 }

@@ -16,12 +16,13 @@ pub mod work;
 
 mod error;
 mod schema;
+mod statement;
 
 use std::fmt;
 use std::str::FromStr;
 
-use diesel::connection::SimpleConnection;
 use diesel::connection::Connection as _;
+use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 
@@ -126,7 +127,7 @@ pub fn connect(url: &DatabaseUrl, purpose: &str) -> Result<Connection, Error> {
 ///
 /// Returns an error if the statement fails; nothing may be sent then.
 pub fn flush_wal(conn: &mut Connection) -> Result<(), Error> {
-    diesel::sql_query(
+    statement::statement(
         "SELECT CASE WHEN pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn()
          THEN pg_logical_emit_message(true, 'etl', '') END",
     )
@@ -162,7 +163,9 @@ mod tests {
     fn a_connection_url_gets_limits_unless_it_has_its_own() {
         let url = DatabaseUrl::from_str("postgres://me@host/movies?connect_timeout=60").unwrap();
         let limited = url.with_limits();
-        assert!(limited.starts_with("postgres://me@host/movies?connect_timeout=60&keepalives_idle=4&"));
+        assert!(
+            limited.starts_with("postgres://me@host/movies?connect_timeout=60&keepalives_idle=4&")
+        );
         assert_eq!(limited.matches("connect_timeout").count(), 1);
 
         let words = DatabaseUrl::from_str("host=/run dbname=movies").unwrap().with_limits();

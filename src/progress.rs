@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use env_logger::{Env, Target};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use log::info;
+use log::{LevelFilter, info};
 
 use crate::error::Error;
 
@@ -20,7 +20,7 @@ const REPORT: Duration = Duration::from_secs(5);
 /// A load that takes less than this is not worth a bar.
 const BAR_AFTER: Duration = Duration::from_secs(1);
 
-/// Starts logging to the standard error, at the level of `RUST_LOG` or `info`.
+/// Starts logging to the standard error, at the level of `RUST_LOG` or `info`, and `debug` at most.
 pub fn init_logging() {
     env_logger::Builder::from_env(Env::default().default_filter_or("info"))
         .target(Target::Pipe(Box::new(AboveBar)))
@@ -30,6 +30,8 @@ pub fn init_logging() {
             env_logger::WriteStyle::Never
         })
         .init();
+    // Below debug, ureq writes out whole requests, with what proves who we are.
+    log::set_max_level(log::max_level().min(LevelFilter::Debug));
 }
 
 /// Writes lines of the log above the bar.
@@ -114,8 +116,7 @@ impl Load {
     fn describe(&self, expected: usize) -> String {
         let seconds = self.started.elapsed().as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let (done, left) =
-            (self.documents as f64, expected.saturating_sub(self.documents) as f64);
+        let (done, left) = (self.documents as f64, expected.saturating_sub(self.documents) as f64);
         let rate = done / seconds;
         format!(
             "indexed {done} of about {expected} documents, {rate:.0} a second, {:.0} s left",
@@ -125,8 +126,10 @@ impl Load {
 }
 
 fn new_bar(expected: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {human_pos} of {human_len} documents, {per_sec}, {eta} left")
-        .expect("the template is valid");
+    let style = ProgressStyle::with_template(
+        "{bar:30} {human_pos} of {human_len} documents, {per_sec}, {eta} left",
+    )
+    .expect("the template is valid");
     let bar = TERMINAL.add(ProgressBar::new(expected as u64));
     bar.set_style(style);
     bar

@@ -17,10 +17,10 @@ pub mod session;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::postgres::film_work::retry_rejected;
 use crate::postgres::outbox::{Queue, drain_touches, expand_related_tombstones};
 use crate::postgres::related::fan_out;
 use crate::postgres::work::load_work;
-use crate::postgres::film_work::retry_rejected;
 use crate::sync::session::Session;
 
 /// What one step did.

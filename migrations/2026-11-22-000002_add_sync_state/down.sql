@@ -7,7 +7,7 @@ BEGIN
             LOCK TABLE content.film_work, content.genre, content.person,
                 content.genre_film_work, content.person_film_work IN ACCESS EXCLUSIVE MODE;
             RETURN;
-        EXCEPTION WHEN lock_not_available THEN
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep(1 + random());
         END;
     END LOOP;

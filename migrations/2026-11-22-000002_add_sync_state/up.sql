@@ -14,7 +14,7 @@ BEGIN
             LOCK TABLE content.film_work, content.genre, content.person,
                 content.genre_film_work, content.person_film_work IN ACCESS EXCLUSIVE MODE;
             RETURN;
-        EXCEPTION WHEN lock_not_available THEN
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             -- The failed block has given back what it had locked. Let those go on that wait.
             PERFORM pg_sleep(1 + random());
         END;
@@ -271,7 +271,8 @@ $$;
 -- What the sync writes ------------------------------------------------------------------------
 
 -- The functions below are all that ever writes our columns on behalf of the sync. `etl.syncing`
--- tells the triggers so, and is set for the duration of the function alone.
+-- tells the triggers so, and is set for the duration of the function alone. Each sets it itself:
+-- as a SET clause of the function, only a superuser could create it.
 --
 -- Each locks the rows first, in the order of their ids, and skips those that a writer holds:
 -- nobody waits for the sync, and the sync for nobody. FOR NO KEY UPDATE, because FOR UPDATE
@@ -280,23 +281,29 @@ $$;
 -- Touches films, past the given versions if there are any. Returns those that it touched;
 -- a film that is missing in the result is locked by somebody else, or absent.
 CREATE FUNCTION etl.touch_film_works(ids uuid[], past timestamptz[] DEFAULT NULL) RETURNS SETOF uuid
-LANGUAGE sql SET search_path = pg_catalog, pg_temp SET etl.syncing = 'on' AS $$
-    WITH wanted AS (
-        SELECT w.id, max(w.past) AS past FROM unnest($1, $2) AS w (id, past) GROUP BY w.id
-    ), locked AS MATERIALIZED (
-        SELECT f.id FROM content.film_work f
-        WHERE f.id = ANY ($1) ORDER BY f.id FOR NO KEY UPDATE SKIP LOCKED
-    )
-    UPDATE content.film_work f
-    SET touched_at = greatest(
-            clock_timestamp(),
-            f.touched_at + interval '1 microsecond',
-            wanted.past + interval '1 microsecond'),
-        indexed_at = NULL,
-        rejected_at = NULL
-    FROM locked JOIN wanted USING (id)
-    WHERE f.id = locked.id
-    RETURNING f.id
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM set_config('etl.syncing', 'on', true);
+    RETURN QUERY
+        WITH wanted AS (
+            SELECT w.id, max(w.past) AS past FROM unnest($1, $2) AS w (id, past) GROUP BY w.id
+        ), locked AS MATERIALIZED (
+            SELECT f.id FROM content.film_work f
+            WHERE f.id = ANY ($1) ORDER BY f.id FOR NO KEY UPDATE SKIP LOCKED
+        )
+        UPDATE content.film_work f
+        SET touched_at = greatest(
+                clock_timestamp(),
+                f.touched_at + interval '1 microsecond',
+                wanted.past + interval '1 microsecond'),
+            indexed_at = NULL,
+            rejected_at = NULL
+        FROM locked JOIN wanted USING (id)
+        WHERE f.id = locked.id
+        RETURNING f.id;
+    PERFORM set_config('etl.syncing', 'off', true);
+END
 $$;
 
 -- Locks and returns the films that are still as they were read, under the epoch of that time.
@@ -320,18 +327,24 @@ $$;
 CREATE FUNCTION etl.stamp_film_works(
     epoch bigint, ids uuid[], touched_ats timestamptz[], modifieds timestamptz[]
 ) RETURNS SETOF uuid
-LANGUAGE sql SET search_path = pg_catalog, pg_temp SET etl.syncing = 'on' AS $$
-    WITH locked AS MATERIALIZED (
-        SELECT l.id FROM etl.lock_as_read($1, $2, $3, $4) AS l (id)
-    ), forgiven AS (
-        DELETE FROM etl.rejected r USING locked
-        WHERE r.kind = 'film_work' AND r.row_id = locked.id
-    )
-    UPDATE content.film_work f
-    SET indexed_at = greatest(clock_timestamp(), f.modified), rejected_at = NULL
-    FROM locked
-    WHERE f.id = locked.id
-    RETURNING f.id
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM set_config('etl.syncing', 'on', true);
+    RETURN QUERY
+        WITH locked AS MATERIALIZED (
+            SELECT l.id FROM etl.lock_as_read($1, $2, $3, $4) AS l (id)
+        ), forgiven AS (
+            DELETE FROM etl.rejected r USING locked
+            WHERE r.kind = 'film_work' AND r.row_id = locked.id
+        )
+        UPDATE content.film_work f
+        SET indexed_at = greatest(clock_timestamp(), f.modified), rejected_at = NULL
+        FROM locked
+        WHERE f.id = locked.id
+        RETURNING f.id;
+    PERFORM set_config('etl.syncing', 'off', true);
+END
 $$;
 
 -- Records the films whose documents were refused for what they are. Returns those recorded.
@@ -339,28 +352,34 @@ CREATE FUNCTION etl.reject_film_works(
     epoch bigint, ids uuid[], touched_ats timestamptz[], modifieds timestamptz[],
     versions bigint[], error_types text[], reasons text[]
 ) RETURNS SETOF uuid
-LANGUAGE sql SET search_path = pg_catalog, pg_temp SET etl.syncing = 'on' AS $$
-    WITH locked AS MATERIALIZED (
-        SELECT l.id FROM etl.lock_as_read($1, $2, $3, $4) AS l (id)
-    ), recorded AS (
-        INSERT INTO etl.rejected AS r (kind, row_id, version, error_type, reason)
-        SELECT 'film_work', a.id, a.version, a.error_type, a.reason
-        FROM unnest($2, $5, $6, $7) AS a (id, version, error_type, reason)
-        JOIN locked USING (id)
-        ON CONFLICT (kind, row_id) DO UPDATE SET
-            version = excluded.version,
-            error_type = excluded.error_type,
-            reason = excluded.reason,
-            attempts = r.attempts + 1,
-            last_at = excluded.last_at,
-            -- 1 minute, 2, 4 … up to about 17 hours.
-            retry_at = excluded.last_at + interval '1 minute' * 2 ^ least(r.attempts, 10)
-    )
-    UPDATE content.film_work f
-    SET indexed_at = NULL, rejected_at = clock_timestamp()
-    FROM locked
-    WHERE f.id = locked.id
-    RETURNING f.id
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM set_config('etl.syncing', 'on', true);
+    RETURN QUERY
+        WITH locked AS MATERIALIZED (
+            SELECT l.id FROM etl.lock_as_read($1, $2, $3, $4) AS l (id)
+        ), recorded AS (
+            INSERT INTO etl.rejected AS r (kind, row_id, version, error_type, reason)
+            SELECT 'film_work', a.id, a.version, a.error_type, a.reason
+            FROM unnest($2, $5, $6, $7) AS a (id, version, error_type, reason)
+            JOIN locked USING (id)
+            ON CONFLICT (kind, row_id) DO UPDATE SET
+                version = excluded.version,
+                error_type = excluded.error_type,
+                reason = excluded.reason,
+                attempts = r.attempts + 1,
+                last_at = excluded.last_at,
+                -- 1 minute, 2, 4 … up to about 17 hours.
+                retry_at = excluded.last_at + interval '1 minute' * 2 ^ least(r.attempts, 10)
+        )
+        UPDATE content.film_work f
+        SET indexed_at = NULL, rejected_at = clock_timestamp()
+        FROM locked
+        WHERE f.id = locked.id
+        RETURNING f.id;
+    PERFORM set_config('etl.syncing', 'off', true);
+END
 $$;
 
 -- Notes the films of changed persons or genres (`kind`) in the outbox, and stamps these rows in
@@ -369,10 +388,11 @@ $$;
 -- The rows are locked before their links are read, and the films are read only after this has
 -- been committed, so a rename of meanwhile is seen by them, or makes the row pending again.
 CREATE FUNCTION etl.fan_out(kind text, row_limit integer, urgent_films integer) RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET etl.syncing = 'on' AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     stamped bigint;
 BEGIN
+    PERFORM set_config('etl.syncing', 'on', true);
     EXECUTE format($sql$
         WITH changed AS MATERIALIZED (
             SELECT id FROM content.%1$I WHERE fanned_out_at IS NULL
@@ -390,6 +410,7 @@ BEGIN
         $sql$, kind, kind || '_id', kind || '_film_work')
     USING row_limit, urgent_films;
     GET DIAGNOSTICS stamped = ROW_COUNT;
+    PERFORM set_config('etl.syncing', 'off', true);
     RETURN stamped;
 END
 $$;
@@ -399,7 +420,10 @@ $$;
 -- still have a stamp because somebody else holds them.
 CREATE FUNCTION etl.reset_film_works(
     first_id uuid, row_limit integer, OUT next_id uuid, OUT locked_by_others bigint
-) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET etl.syncing = 'on' AS $$
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM set_config('etl.syncing', 'on', true);
     WITH chunk AS MATERIALIZED (
         SELECT f.id, f.indexed_at IS NOT NULL OR f.rejected_at IS NOT NULL AS has_stamp
         FROM content.film_work f WHERE f.id >= $1 ORDER BY f.id LIMIT $2
@@ -416,14 +440,18 @@ CREATE FUNCTION etl.reset_film_works(
     SELECT
         (SELECT f.id FROM content.film_work f, last WHERE f.id > last.id ORDER BY f.id LIMIT 1),
         (SELECT count(*) FROM chunk c WHERE c.has_stamp) - (SELECT count(*) FROM locked)
+    INTO next_id, locked_by_others;
+    PERFORM set_config('etl.syncing', 'off', true);
+END
 $$;
 
 -- The same for the rows of a related table: they count as fanned out, since all films are sent.
 CREATE FUNCTION etl.reset_fan_outs(kind text, row_limit integer) RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET etl.syncing = 'on' AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     stamped bigint;
 BEGIN
+    PERFORM set_config('etl.syncing', 'on', true);
     EXECUTE format($sql$
         WITH locked AS MATERIALIZED (
             SELECT id FROM content.%1$I WHERE fanned_out_at IS NULL
@@ -433,6 +461,7 @@ BEGIN
         $sql$, kind)
     USING row_limit;
     GET DIAGNOSTICS stamped = ROW_COUNT;
+    PERFORM set_config('etl.syncing', 'off', true);
     RETURN stamped;
 END
 $$;

@@ -38,10 +38,10 @@ pub struct InitEs {
     /// Where the index is to be.
     #[command(flatten)]
     elasticsearch: ElasticsearchArgs,
-    /// JSON file with settings and mappings to use instead of our own
+    /// JSON file with the settings and mappings of the index, instead of the built-in ones
     #[arg(long, value_name = "FILE", env = "ETL_MAPPING")]
     mapping: Option<PathBuf>,
-    /// Delete an index that another tool made under the name of our alias
+    /// Delete an index of another tool that has the name of our alias
     #[arg(long)]
     replace: bool,
 }
@@ -71,14 +71,19 @@ pub fn run(args: &InitEs) -> Result<(), Error> {
     state::unbind(&mut conn)?;
     elasticsearch.update_aliases(&plan.actions)?;
     plan.removed.iter().for_each(say);
-    let index = elasticsearch
-        .find_index(&plan.name)?
-        .ok_or_else(|| Error::Rival(format!("the index {} was deleted by somebody else", plan.name)))?;
+    let index = elasticsearch.find_index(&plan.name)?.ok_or_else(|| {
+        Error::Rival(format!("the index {} was deleted by somebody else", plan.name))
+    })?;
     reset(&mut conn)?;
     let database = state::load_identity(&mut conn)?;
     let index_prefix = elasticsearch.prefix().to_owned();
-    let binding =
-        Binding { index_name: index.name, index_uuid: index.uuid, index_prefix, cluster_uuid, database };
+    let binding = Binding {
+        index_name: index.name,
+        index_uuid: index.uuid,
+        index_prefix,
+        cluster_uuid,
+        database,
+    };
     state::bind(&mut conn, &binding)?;
     say(format_args!(
         "created the index {} behind the alias {}; `etl start` loads everything",
@@ -93,7 +98,10 @@ fn read_mapping(path: &PathBuf) -> Result<Value, Error> {
     let text = fs::read(path).map_err(|source| Error::Io { what: what(), source })?;
     match serde_json::from_slice(&text) {
         Ok(Value::Object(definition)) => Ok(Value::Object(definition)),
-        Ok(_) => Err(Error::State(format!("{} is not a JSON object with `settings` and `mappings`", what()))),
+        Ok(_) => Err(Error::State(format!(
+            "{} is not a JSON object with `settings` and `mappings`",
+            what()
+        ))),
         Err(err) => Err(Error::State(format!("{} is not JSON: {err}", what()))),
     }
 }
@@ -133,7 +141,8 @@ impl Switch {
             return Ok(());
         }
         if index.name != alias {
-            self.removed.push(format!("took the alias {alias} off the index {}, which stays", index.name));
+            self.removed
+                .push(format!("took the alias {alias} off the index {}, which stays", index.name));
             self.actions.push(AliasAction::Remove { index: index.name, alias: alias.to_owned() });
             return Ok(());
         }
@@ -171,7 +180,9 @@ fn reset(conn: &mut Connection) -> Result<(), Error> {
         if locked_by_others == 0 {
             return Ok(());
         }
-        warn!("{locked_by_others} films are locked by other sessions (see pg_stat_activity); trying again");
+        warn!(
+            "{locked_by_others} films are locked by other sessions (see pg_stat_activity); trying again"
+        );
         thread::sleep(Duration::from_secs(1));
     }
 }

@@ -15,10 +15,10 @@ pub struct Migrate {
     /// Where the catalogue is.
     #[command(flatten)]
     postgres: PostgresArgs,
-    /// Print the statements that grant a role what `etl start` needs, and do nothing else
+    /// Print the SQL that gives a role (`etl` if none is named) the rights for `etl start`, and end
     #[arg(long, value_name = "ROLE", num_args = 0..=1, default_missing_value = "etl", conflicts_with = "revert")]
     print_grants: Option<String>,
-    /// Remove everything of etl from the database again; the catalogue stays
+    /// Remove all that is ours from the database; the catalogue stays
     #[arg(long)]
     revert: bool,
 }

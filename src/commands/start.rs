@@ -35,13 +35,13 @@ pub struct Start {
     /// Largest number of documents in one bulk request
     #[arg(long, env = "ETL_BATCH_SIZE", value_name = "COUNT", default_value = "1000")]
     batch_size: String,
-    /// Size at which a bulk request is full, such as 512KiB or 5MiB
+    /// Size at which a bulk request is full and sent, such as 512KiB or 5MiB
     #[arg(long, env = "ETL_BULK_BYTES", value_name = "SIZE", default_value = "5MiB")]
     bulk_bytes: String,
-    /// Pause after a look that found nothing to do, such as 100ms or 2s
+    /// Pause between two looks for changes while there are none, such as 100ms or 2s
     #[arg(long, env = "ETL_POLL_INTERVAL", value_name = "TIME", default_value = "100ms")]
     poll_interval: String,
-    /// End as soon as nothing is pending, instead of waiting for the next change
+    /// End when nothing is left to do, instead of waiting for the next change
     #[arg(long)]
     until_idle: bool,
 }
@@ -87,7 +87,8 @@ fn check(args: &Start) -> Result<Settings, Error> {
     let servers = args.postgres.check(&mut mistakes).zip(args.elasticsearch.check(&mut mistakes));
     let rows: Option<Count> = mistakes.parse("--batch-size (ETL_BATCH_SIZE)", &args.batch_size);
     let bytes: Option<Bytes> = mistakes.parse("--bulk-bytes (ETL_BULK_BYTES)", &args.bulk_bytes);
-    let pause: Option<Pause> = mistakes.parse("--poll-interval (ETL_POLL_INTERVAL)", &args.poll_interval);
+    let pause: Option<Pause> =
+        mistakes.parse("--poll-interval (ETL_POLL_INTERVAL)", &args.poll_interval);
     let values = mistakes.finish(servers.zip(rows.zip(bytes)).zip(pause))?;
     let (((url, engine), (Count(batch_rows), Bytes(bulk_bytes))), Pause(poll_interval)) = values;
     Ok(Settings {

@@ -70,10 +70,14 @@ impl FilmDocument {
             people.dedup();
             people
         };
-        let (directors, actors, writers) = (in_role("director"), in_role("actor"), in_role("writer"));
+        let (directors, actors, writers) =
+            (in_role("director"), in_role("actor"), in_role("writer"));
         Self {
             id: film.id,
-            imdb_rating: film.rating.and_then(|rating| rating.parse().ok()).filter(|r: &f64| r.is_finite()),
+            imdb_rating: film
+                .rating
+                .and_then(|rating| rating.parse().ok())
+                .filter(|r: &f64| r.is_finite()),
             genres: genre_names(relations.genres),
             title: film.title,
             description: film.description,
@@ -164,7 +168,8 @@ mod tests {
             genre_id: Uuid::from_u128(id),
             name: name.to_owned(),
         };
-        let genres = vec![genre(1, "Sci-Fi"), genre(2, "Comedy"), genre(1, "Sci-Fi"), genre(3, "Comedy")];
+        let genres =
+            vec![genre(1, "Sci-Fi"), genre(2, "Comedy"), genre(1, "Sci-Fi"), genre(3, "Comedy")];
         assert_eq!(genre_names(genres), ["Comedy", "Comedy", "Sci-Fi"]);
     }
 

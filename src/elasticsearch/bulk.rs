@@ -111,7 +111,12 @@ impl Elasticsearch {
     /// # Panics
     ///
     /// Panics if the body is empty, which the engine would refuse.
-    pub fn bulk(&self, alias: &str, body: &BulkBody, timeout: Duration) -> Result<Vec<Outcome>, Error> {
+    pub fn bulk(
+        &self,
+        alias: &str,
+        body: &BulkBody,
+        timeout: Duration,
+    ) -> Result<Vec<Outcome>, Error> {
         assert!(!body.is_empty(), "a bulk request has at least one operation");
         let path = format!(
             "/{alias}/_bulk?require_alias=true&filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
@@ -122,7 +127,7 @@ impl Elasticsearch {
         if answered != body.operations {
             return Err(Error::ItemCount { sent: body.operations, answered });
         }
-        Ok(answer.items.into_iter().map(|item| item.into_outcome()).collect())
+        Ok(answer.items.into_iter().map(AnswerItem::into_outcome).collect())
     }
 }
 
@@ -175,8 +180,9 @@ impl AnswerItem {
                 None => Outcome::Unknown { status: 409, reason: told() },
             },
             // A block looks like load (429), or like a bad document (400): its type tells.
-            (_, "cluster_block_exception" | "index_closed_exception") => Outcome::Blocked(told()),
-            (401 | 403, _) => Outcome::Blocked(told()),
+            (_, "cluster_block_exception" | "index_closed_exception") | (401 | 403, _) => {
+                Outcome::Blocked(told())
+            }
             (404, "index_not_found_exception") => Outcome::AliasGone,
             (429 | 500.., _) => Outcome::Busy(told()),
             (400, _) => Outcome::Rejected { error_type: error.kind, reason },
@@ -241,10 +247,14 @@ mod tests {
 
     #[test]
     fn a_block_is_neither_load_nor_a_bad_document() {
-        for (status, kind) in
-            [(429, "cluster_block_exception"), (403, "cluster_block_exception"), (400, "index_closed_exception")]
-        {
-            let item = format!(r#"{{"index":{{"status":{status},"error":{{"type":"{kind}","reason":"r"}}}}}}"#);
+        for (status, kind) in [
+            (429, "cluster_block_exception"),
+            (403, "cluster_block_exception"),
+            (400, "index_closed_exception"),
+        ] {
+            let item = format!(
+                r#"{{"index":{{"status":{status},"error":{{"type":"{kind}","reason":"r"}}}}}}"#
+            );
             check_outcome(&item, &Outcome::Blocked(format!("{kind}: r")));
         }
     }
@@ -254,13 +264,22 @@ mod tests {
         let busy = r#"{"index":{"status":429,"error":{"type":"es_rejected_execution_exception","reason":"r"}}}"#;
         check_outcome(busy, &Outcome::Busy("es_rejected_execution_exception: r".to_owned()));
         let bad = r#"{"index":{"status":400,"error":{"type":"document_parsing_exception","reason":"r"}}}"#;
-        let rejected = Outcome::Rejected { error_type: "document_parsing_exception".to_owned(), reason: "r".to_owned() };
+        let rejected = Outcome::Rejected {
+            error_type: "document_parsing_exception".to_owned(),
+            reason: "r".to_owned(),
+        };
         check_outcome(bad, &rejected);
     }
 
     #[test]
     fn what_is_in_no_list_is_no_success() {
-        check_outcome(r#"{"index":{"status":202}}"#, &Outcome::Unknown { status: 202, reason: String::new() });
-        check_outcome(r#"{"index":{"status":404}}"#, &Outcome::Unknown { status: 404, reason: String::new() });
+        check_outcome(
+            r#"{"index":{"status":202}}"#,
+            &Outcome::Unknown { status: 202, reason: String::new() },
+        );
+        check_outcome(
+            r#"{"index":{"status":404}}"#,
+            &Outcome::Unknown { status: 404, reason: String::new() },
+        );
     }
 }

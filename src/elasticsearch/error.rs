@@ -96,7 +96,10 @@ impl Error {
         match self {
             Self::Send { source, .. } => !matches!(source, ureq::Error::BadUri(_)),
             Self::Status { status, .. } => matches!(status, 408 | 429 | 500..),
-            Self::Decode { .. } | Self::ItemCount { .. } | Self::Item { .. } | Self::Busy { .. } => true,
+            Self::Decode { .. }
+            | Self::ItemCount { .. }
+            | Self::Item { .. }
+            | Self::Busy { .. } => true,
             Self::Blocked { .. } | Self::NotAnEngine(_) | Self::Certificate(_) => false,
         }
     }
@@ -169,12 +172,16 @@ mod tests {
 
     #[test]
     fn an_explanation_is_an_object_or_a_string_and_its_cause_is_left_out() {
-        let body = br#"{"error":{"type":"t","reason":"r","caused_by":{"reason":"secret"}},"status":400}"#;
+        let body =
+            br#"{"error":{"type":"t","reason":"r","caused_by":{"reason":"secret"}},"status":400}"#;
         let err = Error::from_answer("PUT /x".to_owned(), 400, body);
         assert_eq!(err.to_string(), "the engine refused `PUT /x` with status 400 (t: r)");
 
         let err = Error::from_answer("GET /x".to_owned(), 404, br#"{"error":"alias [x] missing"}"#);
-        assert_eq!(err.to_string(), "the engine refused `GET /x` with status 404 (alias [x] missing)");
+        assert_eq!(
+            err.to_string(),
+            "the engine refused `GET /x` with status 404 (alias [x] missing)"
+        );
 
         let err = Error::from_answer("GET /".to_owned(), 502, b"<html>");
         assert_eq!(err.to_string(), "the engine refused `GET /` with status 502");

@@ -85,7 +85,9 @@ impl AliasAction {
     fn to_json(&self) -> Value {
         match self {
             Self::Add { index, alias } => json!({ "add": { "index": index, "alias": alias } }),
-            Self::Remove { index, alias } => json!({ "remove": { "index": index, "alias": alias } }),
+            Self::Remove { index, alias } => {
+                json!({ "remove": { "index": index, "alias": alias } })
+            }
             Self::Delete { index } => json!({ "remove_index": { "index": index } }),
         }
     }
@@ -95,6 +97,10 @@ impl AliasAction {
 ///
 /// `index.gc_deletes` is set if the definition does not: for as long the engine remembers the versions
 /// of deleted documents, and refuses what is late.
+///
+/// # Panics
+///
+/// Panics if the replacement is not a JSON object.
 #[must_use]
 pub fn build_definition(replacement: Option<Value>) -> Value {
     let ours = || serde_json::from_str(DEFINITION).expect("movies.json is JSON");
@@ -132,7 +138,8 @@ impl Elasticsearch {
     ///
     /// Returns an error if the engine is away or refuses to tell.
     pub fn load_indices(&self, pattern: &str) -> Result<Vec<Index>, Error> {
-        let path = format!("/{pattern}?filter_path=*.aliases,*.mappings._meta,*.settings.index.uuid");
+        let path =
+            format!("/{pattern}?filter_path=*.aliases,*.mappings._meta,*.settings.index.uuid");
         match self.send::<BTreeMap<String, IndexAnswer>>(Method::GET, &path, None) {
             Ok(indices) => Ok(indices.into_iter().map(Index::from_answer).collect()),
             Err(err) if err.is_not_found() => Ok(Vec::new()),
@@ -175,7 +182,8 @@ mod tests {
         assert_eq!(ours["mappings"]["dynamic"], "strict");
         assert!(!ours["mappings"]["_meta"]["etl"].is_null());
 
-        let theirs = build_definition(Some(json!({ "settings": { "index": { "gc_deletes": "2h" } } })));
+        let theirs =
+            build_definition(Some(json!({ "settings": { "index": { "gc_deletes": "2h" } } })));
         assert_eq!(theirs["settings"]["index"]["gc_deletes"], "2h");
         let flat = build_definition(Some(json!({ "settings": { "index.gc_deletes": "3h" } })));
         assert!(flat["settings"]["index"].is_null());

@@ -49,7 +49,12 @@ impl Elasticsearch {
     /// # Errors
     ///
     /// Returns an error if the engine is away or refuses, or if a document's `_id` is no UUID.
-    pub fn load_held(&self, index: &str, after: Option<Uuid>, limit: usize) -> Result<Vec<Held>, Error> {
+    pub fn load_held(
+        &self,
+        index: &str,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Vec<Held>, Error> {
         let mut query = json!({
             "size": limit,
             // Not `_id`, on which Elasticsearch does not sort.
@@ -63,6 +68,11 @@ impl Elasticsearch {
         }
         let path = format!("/{index}/_search?allow_partial_search_results=false");
         let answer: Answer = self.send(Method::POST, &path, Some(&query))?;
-        Ok(answer.hits.hits.into_iter().map(|hit| Held { id: hit.id, version: hit.version }).collect())
+        Ok(answer
+            .hits
+            .hits
+            .into_iter()
+            .map(|hit| Held { id: hit.id, version: hit.version })
+            .collect())
     }
 }

@@ -44,7 +44,8 @@ impl FromStr for EngineUrl {
     fn from_str(raw: &str) -> Result<Self, Self::Err> {
         const MISTAKE: &str = "is not a URL such as http://127.0.0.1:9200";
         let uri: Uri = raw.parse().map_err(|_| MISTAKE)?;
-        let (Some(scheme @ ("http" | "https")), Some(authority)) = (uri.scheme_str(), uri.authority())
+        let (Some(scheme @ ("http" | "https")), Some(authority)) =
+            (uri.scheme_str(), uri.authority())
         else {
             return Err(MISTAKE);
         };
@@ -93,8 +94,10 @@ impl FromStr for IndexPrefix {
 
     /// Takes what is allowed at the start of an index name, and needs no encoding in a URL.
     fn from_str(raw: &str) -> Result<Self, Self::Err> {
-        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
-        let starts_well = raw.chars().next().is_none_or(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let is_allowed =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+        let starts_well =
+            raw.chars().next().is_none_or(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         if raw.len() <= 100 && starts_well && raw.chars().all(is_allowed) {
             Ok(Self(raw.to_owned()))
         } else {
@@ -112,13 +115,18 @@ mod tests {
         let url: EngineUrl = "https://elastic:p%40ss@search.example:9200/es/".parse().unwrap();
         assert_eq!(url.base(), "https://search.example:9200/es");
         assert_eq!(url.authorization(), Some("Basic ZWxhc3RpYzpwQHNz"));
-        assert_eq!(format!("{url} {url:?}"), "https://search.example:9200/es https://search.example:9200/es");
+        assert_eq!(
+            format!("{url} {url:?}"),
+            "https://search.example:9200/es https://search.example:9200/es"
+        );
         assert!(!url.is_loopback());
     }
 
     #[test]
     fn what_is_no_url_of_an_engine_is_refused() {
-        for raw in ["", "localhost", "localhost:9200", "ftp://localhost", "http://", "http://h/?q=1"] {
+        for raw in
+            ["", "localhost", "localhost:9200", "ftp://localhost", "http://", "http://h/?q=1"]
+        {
             assert!(raw.parse::<EngineUrl>().is_err(), "{raw}");
         }
         assert!("http://127.0.0.1:9200".parse::<EngineUrl>().unwrap().is_loopback());

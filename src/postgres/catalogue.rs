@@ -33,8 +33,19 @@ const TABLES: [(&str, &[(&str, Expected)]); 5] = [
     ("genre_film_work", &[("genre_id", Expected::Uuid), ("film_work_id", Expected::Uuid)]),
     (
         "person_film_work",
-        &[("person_id", Expected::Uuid), ("film_work_id", Expected::Uuid), ("role", Expected::Text)],
+        &[
+            ("person_id", Expected::Uuid),
+            ("film_work_id", Expected::Uuid),
+            ("role", Expected::Text),
+        ],
     ),
+];
+
+/// The columns that we add to the catalogue.
+const OUR_COLUMNS: [(&str, &[&str]); 3] = [
+    ("film_work", &["touched_at", "indexed_at", "rejected_at"]),
+    ("person", &["touched_at", "fanned_out_at"]),
+    ("genre", &["touched_at", "fanned_out_at"]),
 ];
 
 #[derive(QueryableByName)]
@@ -45,6 +56,12 @@ struct Server {
     encoding: String,
     #[diesel(sql_type = Bool)]
     is_standby: bool,
+    /// Our columns and tables are there.
+    #[diesel(sql_type = Bool)]
+    is_prepared: bool,
+    /// There are tables in a schema with the name of ours, but not our list of migrations.
+    #[diesel(sql_type = Bool)]
+    has_foreign_schema: bool,
 }
 
 #[derive(QueryableByName)]
@@ -69,7 +86,7 @@ struct Column {
     /// `uuid`, `timestamp with time zone`, … of the base type if it is a domain.
     #[diesel(sql_type = Text)]
     base_type: String,
-    /// `S` text, `E` enum, `N` number, …; see pg_type.typcategory.
+    /// `S` text, `E` enum, `N` number, …; see `pg_type.typcategory`.
     #[diesel(sql_type = Text)]
     category: String,
 }
@@ -82,7 +99,10 @@ struct Column {
 pub fn check(conn: &mut Connection) -> Result<(), Error> {
     let server: Server = sql_query(
         "SELECT current_setting('server_version_num')::integer AS version,
-            current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS is_standby",
+            current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS is_standby,
+            coalesce(bool_or(relname = 'state'), false) AS is_prepared,
+            count(*) > 0 AND NOT bool_or(relname = '__diesel_schema_migrations') AS has_foreign_schema
+         FROM pg_class WHERE relnamespace = to_regnamespace('etl')",
     )
     .get_result(conn)
     .map_err(Error::query("ask for the version"))?;
@@ -98,10 +118,17 @@ pub fn check(conn: &mut Connection) -> Result<(), Error> {
                 Some(table) => {
                     obstacles.extend(table_obstacle(table));
                     let columns = columns.iter().filter(|column| column.table == name);
-                    obstacles.extend(column_obstacles(name, expected, &columns.collect::<Vec<_>>()));
+                    obstacles.extend(column_obstacles(
+                        name,
+                        expected,
+                        &columns.collect::<Vec<_>>(),
+                    ));
                 }
             }
         }
+    }
+    if !server.is_prepared {
+        obstacles.extend(columns.iter().filter_map(name_obstacle));
     }
     if obstacles.is_empty() {
         Ok(())
@@ -170,10 +197,15 @@ fn server_obstacles(server: &Server) -> Vec<String> {
         obstacles.push(format!("PostgreSQL {major} is too old, 14 is the oldest that will do"));
     }
     if server.encoding == "SQL_ASCII" {
-        obstacles.push("the encoding of the database is SQL_ASCII, so its texts may be anything".to_owned());
+        obstacles.push(
+            "the encoding of the database is SQL_ASCII, so its texts may be anything".to_owned(),
+        );
     }
     if server.is_standby {
         obstacles.push("this server is a standby: connect to the primary".to_owned());
+    }
+    if server.has_foreign_schema {
+        obstacles.push("there is a schema etl that another program made".to_owned());
     }
     obstacles
 }
@@ -193,7 +225,11 @@ fn table_obstacle(table: &Table) -> Option<String> {
     Some(format!("content.{name} is {kind}, whose triggers do not see every change"))
 }
 
-fn column_obstacles(table: &str, expected: &[(&str, Expected)], columns: &[&Column]) -> Vec<String> {
+fn column_obstacles(
+    table: &str,
+    expected: &[(&str, Expected)],
+    columns: &[&Column],
+) -> Vec<String> {
     let check = |&(name, expected): &(&str, Expected)| {
         let Some(column) = columns.iter().find(|column| column.name == name) else {
             return Some(format!("the column content.{table}.{name} is missing"));
@@ -210,4 +246,13 @@ fn column_obstacles(table: &str, expected: &[(&str, Expected)], columns: &[&Colu
         (!fits).then(|| format!("content.{table}.{name} is {base_type}, but must be {needed}"))
     };
     expected.iter().filter_map(check).collect()
+}
+
+fn name_obstacle(column: &Column) -> Option<String> {
+    let Column { table, name, .. } = column;
+    let is_taken =
+        OUR_COLUMNS.iter().any(|(of, names)| of == table && names.contains(&name.as_str()));
+    is_taken.then(|| {
+        format!("content.{table} has a column {name}, a name that etl needs for one of its own")
+    })
 }

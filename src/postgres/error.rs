@@ -40,7 +40,10 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect(_) => true,
+            // The latter: a transaction cannot go on because its connection has gone.
+            Self::Connect(_) | Self::Query { source: QueryError::BrokenTransactionManager, .. } => {
+                true
+            }
             Self::Query { source: QueryError::DatabaseError(kind, _), .. } => matches!(
                 kind,
                 DatabaseErrorKind::ClosedConnection
@@ -49,8 +52,6 @@ impl Error {
                     // A server that has just become a standby, or not yet ceased to be one.
                     | DatabaseErrorKind::ReadOnlyTransaction
             ),
-            // Our own transaction cannot go on because its connection has gone.
-            Self::Query { source: QueryError::BrokenTransactionManager, .. } => true,
             _ => false,
         }
     }

@@ -1,12 +1,10 @@
 //! The films: which are pending, what goes into their documents, and their stamps.
 
-use std::collections::HashMap;
-
 use diesel::prelude::*;
-use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
+use super::statement::statement;
 use super::{Connection, Error, Timestamp, version_of};
 
 /// What makes a film pending. The one place of this condition in the program; the database index
@@ -14,7 +12,8 @@ use super::{Connection, Error, Timestamp, version_of};
 ///
 /// The second half is a safety net for triggers that were disabled: with them, every change leaves
 /// a NULL.
-pub(super) const PENDING: &str = "(indexed_at IS NULL OR modified > indexed_at) AND rejected_at IS NULL";
+pub(super) const PENDING: &str =
+    "(indexed_at IS NULL OR modified > indexed_at) AND rejected_at IS NULL";
 
 /// A place in the order in which pending films are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, QueryableByName)]
@@ -29,7 +28,8 @@ pub struct Position {
 
 impl Position {
     /// Before all films.
-    pub const START: Self = Self { touched_at: diesel::data_types::PgTimestamp(i64::MIN), id: Uuid::nil() };
+    pub const START: Self =
+        Self { touched_at: diesel::data_types::PgTimestamp(i64::MIN), id: Uuid::nil() };
 }
 
 /// A row of `film_work`, as far as the document and the stamp need it.
@@ -135,7 +135,7 @@ pub fn load_pending(
 ) -> Result<Vec<FilmWork>, Error> {
     // A row comparison: spelt with AND and OR it reads every row of a tie. All columns are cast,
     // so that an ALTER TYPE by the users does not change what the statement returns.
-    sql_query(format!(
+    statement(format!(
         "SELECT id, title, description, rating, touched_at, modified
          FROM (
             SELECT id, title::text AS title, description::text AS description,
@@ -168,7 +168,7 @@ pub fn load_pending(
 ///
 /// Returns an error if the statement fails.
 pub fn find_last_pending(conn: &mut Connection) -> Result<Option<Position>, Error> {
-    sql_query(format!(
+    statement(format!(
         "SELECT touched_at, id FROM content.film_work WHERE {PENDING}
          ORDER BY touched_at DESC, id DESC LIMIT 1"
     ))
@@ -188,7 +188,7 @@ pub fn count_pending(conn: &mut Connection) -> Result<u64, Error> {
         #[diesel(sql_type = BigInt)]
         films: i64,
     }
-    sql_query(format!("SELECT count(*) AS films FROM content.film_work WHERE {PENDING}"))
+    statement(format!("SELECT count(*) AS films FROM content.film_work WHERE {PENDING}"))
         .get_result(conn)
         .map(|row: Row| row.films.unsigned_abs())
         .map_err(Error::query("count the pending films"))
@@ -203,7 +203,7 @@ pub fn count_pending(conn: &mut Connection) -> Result<u64, Error> {
 ///
 /// Returns an error if the statement fails.
 pub fn load_credits(conn: &mut Connection, ids: &[Uuid]) -> Result<Vec<Credit>, Error> {
-    sql_query(
+    statement(
         "SELECT l.film_work_id, l.person_id, p.full_name::text AS full_name, l.role::text AS role
          FROM content.person_film_work l JOIN content.person p ON p.id = l.person_id
          WHERE l.film_work_id = ANY ($1) AND l.role::text IN ('actor', 'writer', 'director')
@@ -223,7 +223,7 @@ pub fn load_credits(conn: &mut Connection, ids: &[Uuid]) -> Result<Vec<Credit>, 
 ///
 /// Returns an error if the statement fails.
 pub fn load_genres(conn: &mut Connection, ids: &[Uuid]) -> Result<Vec<FilmGenre>, Error> {
-    sql_query(
+    statement(
         "SELECT l.film_work_id, l.genre_id, g.name::text AS name
          FROM content.genre_film_work l JOIN content.genre g ON g.id = l.genre_id
          WHERE l.film_work_id = ANY ($1) AND g.name IS NOT NULL",
@@ -270,7 +270,7 @@ impl Columns {
 /// Returns an error if the statement fails; all or none are stamped then.
 pub fn stamp(conn: &mut Connection, epoch: i64, rows: &[AsRead]) -> Result<Vec<Uuid>, Error> {
     let columns = Columns::of(rows.iter());
-    sql_query("SELECT * FROM etl.stamp_film_works($1, $2, $3, $4) AS s (id)")
+    statement("SELECT * FROM etl.stamp_film_works($1, $2, $3, $4) AS s (id)")
         .bind::<BigInt, _>(epoch)
         .bind::<Array<SqlUuid>, _>(columns.ids)
         .bind::<Array<Timestamptz>, _>(columns.touched_ats)
@@ -302,7 +302,7 @@ pub fn reject(conn: &mut Connection, epoch: i64, rejections: &[Rejection]) -> Re
     let versions: Vec<i64> = rejections.iter().map(|r| r.film.version()).collect();
     let error_types: Vec<&str> = rejections.iter().map(|r| &*r.error_type).collect();
     let reasons: Vec<&str> = rejections.iter().map(|r| &*r.reason).collect();
-    sql_query("SELECT * FROM etl.reject_film_works($1, $2, $3, $4, $5, $6, $7) AS r (id)")
+    statement("SELECT * FROM etl.reject_film_works($1, $2, $3, $4, $5, $6, $7) AS r (id)")
         .bind::<BigInt, _>(epoch)
         .bind::<Array<SqlUuid>, _>(columns.ids)
         .bind::<Array<Timestamptz>, _>(columns.touched_ats)
@@ -322,9 +322,9 @@ pub fn reject(conn: &mut Connection, epoch: i64, rejections: &[Rejection]) -> Re
 /// # Errors
 ///
 /// Returns an error if the statement fails; all or none are touched then.
-pub fn touch(conn: &mut Connection, past: &HashMap<Uuid, Timestamp>) -> Result<Vec<Uuid>, Error> {
-    let (ids, moments): (Vec<Uuid>, Vec<Timestamp>) = past.iter().unzip();
-    sql_query("SELECT * FROM etl.touch_film_works($1, $2) AS t (id)")
+pub fn touch(conn: &mut Connection, past: &[(Uuid, Timestamp)]) -> Result<Vec<Uuid>, Error> {
+    let (ids, moments): (Vec<Uuid>, Vec<Timestamp>) = past.iter().copied().unzip();
+    statement("SELECT * FROM etl.touch_film_works($1, $2) AS t (id)")
         .bind::<Array<SqlUuid>, _>(ids)
         .bind::<Array<Timestamptz>, _>(moments)
         .load(conn)
@@ -340,7 +340,7 @@ pub fn touch(conn: &mut Connection, past: &HashMap<Uuid, Timestamp>) -> Result<V
 pub fn retry_rejected(conn: &mut Connection, row_limit: usize) -> Result<usize, Error> {
     // The next pause is set when the document is refused again; the hour is for a film that is
     // locked now. A film that is gone has nothing to be tried again.
-    sql_query(
+    statement(
         "WITH due AS (
             SELECT kind, row_id FROM etl.rejected WHERE retry_at <= clock_timestamp()
             ORDER BY retry_at LIMIT $1 FOR UPDATE SKIP LOCKED

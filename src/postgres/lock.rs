@@ -1,9 +1,9 @@
 //! The advisory locks of the program, all in this file, and who holds them.
 
 use diesel::prelude::*;
-use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 
+use super::statement::statement;
 use super::{Connection, Error, Timestamp};
 
 /// A lock of a session. PostgreSQL keeps it apart for each database, and gives it back when the
@@ -45,7 +45,7 @@ pub fn try_lock(conn: &mut Connection, lock: Lock) -> Result<bool, Error> {
         #[diesel(sql_type = Bool)]
         taken: bool,
     }
-    sql_query("SELECT pg_try_advisory_lock($1, $2) AS taken")
+    statement("SELECT pg_try_advisory_lock($1, $2) AS taken")
         .bind::<Integer, _>(KEY)
         .bind::<Integer, _>(lock as i32)
         .get_result(conn)
@@ -59,7 +59,7 @@ pub fn try_lock(conn: &mut Connection, lock: Lock) -> Result<bool, Error> {
 ///
 /// Returns an error if the statement fails.
 pub fn find_holder(conn: &mut Connection, lock: Lock) -> Result<Option<Holder>, Error> {
-    sql_query(
+    statement(
         "SELECT coalesce(a.application_name, '') AS application_name, a.backend_start AS since,
             coalesce(extract(epoch FROM clock_timestamp() - a.backend_start), 0)::bigint AS seconds
          FROM pg_locks l
@@ -82,7 +82,7 @@ pub fn find_holder(conn: &mut Connection, lock: Lock) -> Result<Option<Holder>, 
 ///
 /// Returns an error if the session has ended, and its locks with it.
 pub fn ping(conn: &mut Connection) -> Result<(), Error> {
-    sql_query("SELECT").execute(conn).map(drop).map_err(Error::query("ping"))
+    statement("SELECT").execute(conn).map(drop).map_err(Error::query("ping"))
 }
 
 /// Has the server end this session when nothing is heard of it for that long.
@@ -91,7 +91,7 @@ pub fn ping(conn: &mut Connection) -> Result<(), Error> {
 ///
 /// Returns an error if the statement fails.
 pub fn limit_silence(conn: &mut Connection, seconds: u32) -> Result<(), Error> {
-    sql_query("SELECT set_config('idle_session_timeout', $1, false)")
+    statement("SELECT set_config('idle_session_timeout', $1, false)")
         .bind::<Text, _>(format!("{seconds}s"))
         .execute(conn)
         .map(drop)

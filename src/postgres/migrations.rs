@@ -13,7 +13,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::lock::{Lock, try_lock};
 use super::schema::__diesel_schema_migrations::dsl as applied;
-use super::{Connection, Error, catalogue};
+use super::{Connection, Error, SESSION, catalogue};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -27,7 +27,7 @@ const SETUP_WAIT: Duration = Duration::from_secs(60);
 /// Returns the statements that grant a role what the sync needs, and no more.
 #[must_use]
 pub fn build_grants(role: &str) -> String {
-    GRANTS.replace("ROLE", role)
+    GRANTS.replace("ROLE", &format!("\"{}\"", role.replace('"', "\"\"")))
 }
 
 /// Makes sure that nobody else applies migrations or sets up an index, until the session ends.
@@ -44,7 +44,8 @@ pub fn lock_setup(conn: &mut Connection) -> Result<(), Error> {
         thread::sleep(PAUSE);
     }
     Err(Error::Catalogue(
-        "another `etl init-es` or `etl migrate` is at work on this database: wait for it".to_owned(),
+        "another `etl init-es` or `etl migrate` is at work on this database: wait for it"
+            .to_owned(),
     ))
 }
 
@@ -57,26 +58,26 @@ pub fn lock_setup(conn: &mut Connection) -> Result<(), Error> {
 /// Returns an error if the catalogue cannot be followed (nothing is changed then), or if a migration
 /// fails: those before it stand, it itself is undone, and a second try goes on from there.
 pub fn apply(conn: &mut Connection, mut progress: impl FnMut(&str)) -> Result<(), Error> {
-    check_not_newer(conn)?;
+    let applied = check_not_newer(conn)?;
     catalogue::check(conn)?;
-    let in_our_schema = |conn: &mut Connection| {
-        // Diesel keeps its list in the first schema of the path: in ours, not in the users'.
-        conn.batch_execute(
-            "DO $$ BEGIN IF to_regnamespace('etl') IS NULL THEN CREATE SCHEMA etl; END IF; END $$;
-             SET search_path = etl;
-             SET statement_timeout = 0;",
-        )
-        .map_err(Error::query("create the schema `etl`"))
-    };
-    in_our_schema(conn)?;
+    if applied.len() == known_versions().len() {
+        // Diesel would create its list if it is not there, which needs a right even if it is.
+        return Ok(());
+    }
+    conn.batch_execute(
+        "DO $$ BEGIN IF to_regnamespace('etl') IS NULL THEN CREATE SCHEMA etl; END IF; END $$",
+    )
+    .map_err(Error::query("create the schema `etl`"))?;
+    prepare_session(conn)?;
     catalogue::drop_invalid_indexes(conn)?;
-    let pending = conn.pending_migrations(MIGRATIONS).map_err(|err| failure("all", err.as_ref()))?;
+    let pending =
+        conn.pending_migrations(MIGRATIONS).map_err(|err| failure("all", err.as_ref()))?;
     for migration in pending {
         let name = migration.name().to_string();
         progress(&name);
         conn.run_migration(&migration).map_err(|err| failure(&name, err.as_ref()))?;
     }
-    Ok(())
+    conn.batch_execute(SESSION).map_err(Error::query("set up the session again"))
 }
 
 /// Removes everything that is ours from the database. The catalogue stays.
@@ -90,10 +91,25 @@ pub fn revert(conn: &mut Connection) -> Result<(), Error> {
     if !has_list(conn)? {
         return Ok(());
     }
-    conn.batch_execute("SET search_path = etl; SET statement_timeout = 0;")
-        .map_err(Error::query("use the schema `etl`"))?;
+    check_not_newer(conn)?;
+    prepare_session(conn)?;
     conn.revert_all_migrations(MIGRATIONS).map_err(|err| failure("all", err.as_ref()))?;
-    conn.batch_execute("DROP SCHEMA etl CASCADE").map_err(Error::query("drop the schema `etl`"))
+    // What others have put into the schema is not ours to drop.
+    conn.batch_execute(
+        "DROP TABLE __diesel_schema_migrations;
+         DO $$ BEGIN DROP SCHEMA etl; EXCEPTION WHEN dependent_objects_still_exist THEN END $$",
+    )
+    .map_err(Error::query("drop the schema `etl`"))
+}
+
+/// Makes the session ready for migrations.
+///
+/// Diesel keeps its list in the first schema of the path: in ours, not in the users'. An index is built
+/// for as long as it takes; it waits for the transactions of others, while nobody waits for it. The
+/// migration that does make others wait limits that itself.
+fn prepare_session(conn: &mut Connection) -> Result<(), Error> {
+    conn.batch_execute("SET search_path = etl; SET statement_timeout = 0; SET lock_timeout = 0")
+        .map_err(Error::query("set up the session for migrations"))
 }
 
 /// Makes sure that the database is as this program expects it. Changes nothing.

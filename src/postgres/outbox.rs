@@ -4,10 +4,12 @@
 //! engine's to do, after the engine has acknowledged it. Every forgetting is fenced by the epoch.
 
 use diesel::prelude::*;
-use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use uuid::Uuid;
 
+use super::statement::statement;
 use super::{Connection, Error, Timestamp};
 
 /// The entries of one kind of urgency that ask for films to be touched.
@@ -73,8 +75,13 @@ struct CountRow {
 /// # Errors
 ///
 /// Returns an error if the statement fails; nothing is touched or forgotten then.
-pub fn drain_touches(conn: &mut Connection, epoch: i64, queue: Queue, row_limit: i32) -> Result<u64, Error> {
-    sql_query(include_str!("queries/drain_touches.sql"))
+pub fn drain_touches(
+    conn: &mut Connection,
+    epoch: i64,
+    queue: Queue,
+    row_limit: i32,
+) -> Result<u64, Error> {
+    statement(include_str!("queries/drain_touches.sql"))
         .bind::<BigInt, _>(epoch)
         .bind::<Text, _>(queue.op())
         .bind::<Integer, _>(row_limit)
@@ -91,8 +98,12 @@ pub fn drain_touches(conn: &mut Connection, epoch: i64, queue: Queue, row_limit:
 /// # Errors
 ///
 /// Returns an error if the statement fails; nothing is noted or forgotten then.
-pub fn expand_related_tombstones(conn: &mut Connection, epoch: i64, row_limit: i32) -> Result<u64, Error> {
-    sql_query(include_str!("queries/expand_related_tombstones.sql"))
+pub fn expand_related_tombstones(
+    conn: &mut Connection,
+    epoch: i64,
+    row_limit: i32,
+) -> Result<u64, Error> {
+    statement(include_str!("queries/expand_related_tombstones.sql"))
         .bind::<BigInt, _>(epoch)
         .bind::<Integer, _>(row_limit)
         .get_result(conn)
@@ -106,7 +117,7 @@ pub fn expand_related_tombstones(conn: &mut Connection, epoch: i64, row_limit: i
 ///
 /// Returns an error if the statement fails.
 pub fn load_tombstones(conn: &mut Connection, row_limit: i32) -> Result<Vec<Tombstone>, Error> {
-    sql_query(
+    statement(
         "SELECT o.id AS entry_id, o.row_id AS film_work_id, o.version,
             EXISTS (SELECT FROM content.film_work f WHERE f.id = o.row_id) AS is_back
          FROM etl.outbox o WHERE o.op = 'tombstone' AND o.kind = 'film_work'
@@ -125,7 +136,7 @@ pub fn load_tombstones(conn: &mut Connection, row_limit: i32) -> Result<Vec<Tomb
 /// Returns an error if the statement fails; nothing is touched or forgotten then.
 pub fn revive(conn: &mut Connection, epoch: i64, tombstones: &[&Tombstone]) -> Result<u64, Error> {
     let entry_ids: Vec<i64> = tombstones.iter().map(|tombstone| tombstone.entry_id).collect();
-    sql_query(include_str!("queries/revive.sql"))
+    statement(include_str!("queries/revive.sql"))
         .bind::<BigInt, _>(epoch)
         .bind::<Array<BigInt>, _>(entry_ids)
         .get_result(conn)
@@ -138,8 +149,13 @@ pub fn revive(conn: &mut Connection, epoch: i64, tombstones: &[&Tombstone]) -> R
 /// # Errors
 ///
 /// Returns an error if the statement fails; all or none are forgotten then.
-pub fn forget(conn: &mut Connection, epoch: i64, op: &str, entry_ids: &[i64]) -> Result<usize, Error> {
-    sql_query(
+pub fn forget(
+    conn: &mut Connection,
+    epoch: i64,
+    op: &str,
+    entry_ids: &[i64],
+) -> Result<usize, Error> {
+    statement(
         "WITH fence AS MATERIALIZED (
             SELECT FROM etl.state WHERE kind = 'movies' AND epoch = $1 FOR SHARE
          )
@@ -158,7 +174,7 @@ pub fn forget(conn: &mut Connection, epoch: i64, op: &str, entry_ids: &[i64]) ->
 ///
 /// Returns an error if the statement fails; the version is as it was then.
 pub fn raise_tombstone(conn: &mut Connection, entry_id: i64, past: Timestamp) -> Result<(), Error> {
-    sql_query(
+    statement(
         "UPDATE etl.outbox SET version = greatest(version, $2 + interval '1 microsecond')
          WHERE op = 'tombstone' AND id = $1",
     )
@@ -175,7 +191,7 @@ pub fn raise_tombstone(conn: &mut Connection, entry_id: i64, past: Timestamp) ->
 ///
 /// Returns an error if the statement fails.
 pub fn load_sweeps(conn: &mut Connection) -> Result<Vec<Sweep>, Error> {
-    sql_query(
+    statement(
         "SELECT id AS entry_id, kind, version FROM etl.outbox WHERE op = 'sweep' ORDER BY id LIMIT 100",
     )
     .load(conn)
@@ -197,7 +213,7 @@ pub fn expand_sweep(conn: &mut Connection, epoch: i64, sweep: &Sweep) -> Result<
         "genre" => include_str!("queries/sweep_genre.sql"),
         _ => include_str!("queries/sweep_links.sql"),
     };
-    sql_query(sql)
+    statement(sql)
         .bind::<BigInt, _>(epoch)
         .bind::<BigInt, _>(sweep.entry_id)
         .execute(conn)
@@ -216,7 +232,7 @@ pub fn find_absent(conn: &mut Connection, ids: &[Uuid]) -> Result<Vec<Uuid>, Err
         #[diesel(sql_type = Nullable<SqlUuid>)]
         id: Option<Uuid>,
     }
-    sql_query(
+    statement(
         "SELECT i.id FROM unnest($1) AS i (id)
          WHERE NOT EXISTS (SELECT FROM content.film_work f WHERE f.id = i.id)",
     )

@@ -1,9 +1,9 @@
 //! Persons and genres: what changed in them reaches the films by way of the outbox.
 
 use diesel::prelude::*;
-use diesel::sql_query;
 use diesel::sql_types::{BigInt, Integer, Text};
 
+use super::statement::statement;
 use super::{Connection, Error};
 
 /// Notes the films of changed persons and genres in the outbox, and stamps these rows in the same
@@ -23,7 +23,7 @@ pub fn fan_out(conn: &mut Connection, row_limit: i32, urgent_films: i32) -> Resu
     }
     let mut stamped = 0;
     for kind in ["person", "genre"] {
-        let row: Row = sql_query("SELECT etl.fan_out($1, $2, $3) AS stamped")
+        let row: Row = statement("SELECT etl.fan_out($1, $2, $3) AS stamped")
             .bind::<Text, _>(kind)
             .bind::<Integer, _>(row_limit)
             .bind::<Integer, _>(urgent_films)

@@ -1,10 +1,10 @@
 //! What the stamps speak of: which index, of which engine, of which database, under which epoch.
 
 use diesel::prelude::*;
-use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 
 use super::schema::state;
+use super::statement::statement;
 use super::{Connection, Error};
 
 /// The kind of documents that this program keeps.
@@ -145,7 +145,7 @@ pub fn bind(conn: &mut Connection, binding: &Binding) -> Result<(), Error> {
 pub fn load_identity(conn: &mut Connection) -> Result<DatabaseIdentity, Error> {
     // The control file knows the timeline of the last checkpoint only; the name of the file that
     // is written now begins with the one that counts.
-    sql_query(
+    statement(
         "SELECT s.system_identifier::text,
             left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS timeline
          FROM pg_control_system() AS s",
@@ -178,7 +178,7 @@ pub fn reset_films(conn: &mut Connection, mut progress: impl FnMut(u64)) -> Resu
     let mut locked_by_others = 0;
     let mut looked_at = 0;
     while let Some(id) = first_id {
-        let chunk: Chunk = sql_query("SELECT * FROM etl.reset_film_works($1, $2)")
+        let chunk: Chunk = statement("SELECT * FROM etl.reset_film_works($1, $2)")
             .bind::<diesel::sql_types::Uuid, _>(id)
             .bind::<diesel::sql_types::Integer, _>(CHUNK)
             .get_result(conn)
@@ -208,11 +208,11 @@ pub fn forget_changes(conn: &mut Connection) -> Result<(), Error> {
         stamped: i64,
     }
     for table in ["DELETE FROM etl.outbox", "DELETE FROM etl.rejected"] {
-        sql_query(table).execute(conn).map_err(Error::query("empty the outbox"))?;
+        statement(table).execute(conn).map_err(Error::query("empty the outbox"))?;
     }
     for kind in ["person", "genre"] {
         loop {
-            let row: Stamped = sql_query("SELECT etl.reset_fan_outs($1, 2000) AS stamped")
+            let row: Stamped = statement("SELECT etl.reset_fan_outs($1, 2000) AS stamped")
                 .bind::<Text, _>(kind)
                 .get_result(conn)
                 .map_err(Error::query("reset the fan-outs"))?;

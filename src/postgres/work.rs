@@ -2,10 +2,10 @@
 //! of a thousand films and of ten million.
 
 use diesel::prelude::*;
-use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool};
 
 use super::film_work::PENDING;
+use super::statement::statement;
 use super::{Connection, Error};
 
 /// What there is to do, and under which epoch it was seen.
@@ -60,7 +60,7 @@ impl Work {
 pub fn load_work(conn: &mut Connection) -> Result<Work, Error> {
     // Each line reads one entry of a database index made for it. ORDER BY, and not EXISTS alone,
     // so that no plan reads a table full of dead rows from its beginning.
-    sql_query(format!(
+    statement(format!(
         "SELECT epoch,
             EXISTS (SELECT FROM (SELECT FROM etl.outbox WHERE op = 'touch' ORDER BY id LIMIT 1) o) AS touches,
             EXISTS (SELECT FROM (SELECT FROM etl.outbox WHERE op = 'fan_out' ORDER BY id LIMIT 1) o) AS fan_out_touches,

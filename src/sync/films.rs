@@ -123,7 +123,10 @@ fn load_page(session: &mut Session) -> Result<Vec<FilmWork>, Error> {
 /// Reads what belongs to the films, after the films, and builds their documents.
 ///
 /// Two statements, and a third that makes sure that what was read survives a crash of PostgreSQL.
-fn build_documents(session: &mut Session, films: Vec<FilmWork>) -> Result<Vec<(AsRead, FilmDocument)>, Error> {
+fn build_documents(
+    session: &mut Session,
+    films: Vec<FilmWork>,
+) -> Result<Vec<(AsRead, FilmDocument)>, Error> {
     if films.is_empty() {
         return Ok(Vec::new());
     }
@@ -166,7 +169,10 @@ fn send_and_settle(
             warn!("the document of film {} is larger than the engine takes", film.id);
             vec![Outcome::Rejected {
                 error_type: "content_too_long".to_owned(),
-                reason: format!("the document of {} bytes is larger than the engine takes", body.len()),
+                reason: format!(
+                    "the document of {} bytes is larger than the engine takes",
+                    body.len()
+                ),
             }]
         }
         Err(err) => return Err(err),
@@ -175,7 +181,10 @@ fn send_and_settle(
     settle(session, Answers::sort(films.zip(outcomes)))
 }
 
-fn send_halves(session: &mut Session, documents: &[(AsRead, FilmDocument)]) -> Result<Batch, Error> {
+fn send_halves(
+    session: &mut Session,
+    documents: &[(AsRead, FilmDocument)],
+) -> Result<Batch, Error> {
     let (first, second) = documents.split_at(documents.len() / 2);
     let mut batch = Batch::default();
     for half in [first, second] {
@@ -192,7 +201,7 @@ struct Answers {
     acknowledged: Vec<AsRead>,
     rejections: Vec<Rejection>,
     /// The version that the engine holds, as a moment to be touched past.
-    conflicts: HashMap<Uuid, Timestamp>,
+    conflicts: Vec<(Uuid, Timestamp)>,
     /// What concerns the request and not the document; the worst of it.
     failure: Option<Error>,
 }
@@ -223,7 +232,7 @@ impl Answers {
     /// document by hand. The film is touched past it, and goes out again.
     fn conflict(&mut self, film: AsRead, engine_version: i64) {
         if let Some(moment) = moment_of(engine_version) {
-            self.conflicts.insert(film.id, moment);
+            self.conflicts.push((film.id, moment));
             return;
         }
         self.rejections.push(Rejection {
@@ -239,9 +248,9 @@ pub(super) fn request_failure(outcome: Outcome) -> Error {
     match outcome {
         Outcome::Busy(reason) => elasticsearch::Error::Busy { items: 1, reason }.into(),
         Outcome::Blocked(reason) => elasticsearch::Error::Blocked { reason }.into(),
-        Outcome::AliasGone => {
-            Error::Rival("the private write alias was replaced or removed by another process".to_owned())
-        }
+        Outcome::AliasGone => Error::Rival(
+            "the private write alias was replaced or removed by another process".to_owned(),
+        ),
         Outcome::Unknown { status, reason } => elasticsearch::Error::Item { status, reason }.into(),
         Outcome::Acknowledged | Outcome::Conflict { .. } | Outcome::Rejected { .. } => {
             unreachable!("these say something about one document")
@@ -287,6 +296,9 @@ fn stamp(session: &mut Session, films: &[AsRead]) -> Result<usize, Error> {
 fn report(rejections: &[Rejection]) {
     if let [Rejection { film, error_type, reason }, others @ ..] = rejections {
         let count = others.len() + 1;
-        error!("the engine rejects {count} documents, listed in etl.rejected; film {}: {error_type}: {reason}", film.id);
+        error!(
+            "the engine rejects {count} documents, listed in etl.rejected; film {}: {error_type}: {reason}",
+            film.id
+        );
     }
 }

@@ -11,9 +11,9 @@ use crate::postgres::outbox::{
     raise_tombstone, revive,
 };
 use crate::postgres::{flush_wal, moment_of, version_of};
+use crate::sync::CHUNK;
 use crate::sync::films::request_failure;
 use crate::sync::session::Session;
-use crate::sync::CHUNK;
 
 /// Deletes the documents of deleted films, at most one chunk. Returns how many were acknowledged.
 ///
@@ -113,7 +113,12 @@ fn sweep_films(session: &mut Session, sweep: &Sweep) -> Result<(), Error> {
 ///
 /// If a film of such an id has come back since, with a lower version, its document is refused once
 /// and it is touched past this one.
-fn delete_held(session: &mut Session, page: &[Held], absent: &[Uuid], marker: i64) -> Result<(), Error> {
+fn delete_held(
+    session: &mut Session,
+    page: &[Held],
+    absent: &[Uuid],
+    marker: i64,
+) -> Result<(), Error> {
     let mut body = BulkBody::default();
     for held in page.iter().filter(|held| absent.contains(&held.id)) {
         body.delete(held.id, marker.max(held.version));

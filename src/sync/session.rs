@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
+use crate::elasticsearch::Elasticsearch;
 use crate::elasticsearch::bulk::{BulkBody, Outcome};
 use crate::elasticsearch::index::{ALIAS, AliasAction, Index};
-use crate::elasticsearch::Elasticsearch;
 use crate::error::Error;
 use crate::postgres::film_work::count_pending;
 use crate::postgres::state::{self, Binding};
@@ -99,7 +99,9 @@ impl<'a> Session<'a> {
         if self.leadership.is_held() {
             Ok(())
         } else {
-            Err(Error::Rival("the lead was lost: the session that held its lock has ended".to_owned()))
+            Err(Error::Rival(
+                "the lead was lost: the session that held its lock has ended".to_owned(),
+            ))
         }
     }
 
@@ -116,10 +118,7 @@ impl<'a> Session<'a> {
     }
 
     /// Sends one bulk request through the private write alias.
-    pub(super) fn send(
-        &self,
-        body: &BulkBody,
-    ) -> Result<Vec<Outcome>, Error> {
+    pub(super) fn send(&self, body: &BulkBody) -> Result<Vec<Outcome>, Error> {
         // Last, right before sending: a process that was frozen must not send when it wakes up.
         self.check_leadership()?;
         let alias = Index::write_alias(&self.binding.index_name, self.epoch);
@@ -132,7 +131,8 @@ fn load_binding(conn: &mut Connection, elasticsearch: &Elasticsearch) -> Result<
         return match lock::find_holder(conn, lock::Lock::Setup)? {
             Some(_) => Err(Error::Rival("`etl init-es` is at work".to_owned())),
             None => Err(Error::State(
-                "there is no index yet, or `etl init-es` was not finished: run `etl init-es`".to_owned(),
+                "there is no index yet, or `etl init-es` was not finished: run `etl init-es`"
+                    .to_owned(),
             )),
         };
     };
@@ -144,7 +144,10 @@ fn load_binding(conn: &mut Connection, elasticsearch: &Elasticsearch) -> Result<
         )));
     }
     let cluster_uuid = elasticsearch.load_identity()?.cluster_uuid;
-    if binding.cluster_uuid != cluster_uuid && !cluster_uuid.is_empty() && !binding.cluster_uuid.is_empty() {
+    if binding.cluster_uuid != cluster_uuid
+        && !cluster_uuid.is_empty()
+        && !binding.cluster_uuid.is_empty()
+    {
         return Err(Error::State(format!(
             "the engine is cluster {cluster_uuid}, but the state belongs to cluster {} with the index {}: set --elasticsearch-url (ELASTICSEARCH_URL) back, or run `etl init-es`",
             binding.cluster_uuid, binding.index_name
@@ -175,7 +178,9 @@ fn check_index(elasticsearch: &Elasticsearch, binding: &Binding) -> Result<(), E
     let what = match &index {
         None => format!("the index {name} is missing"),
         Some(index) if index.name != *name || index.uuid != binding.index_uuid => {
-            format!("the index {name} is not the one that was filled: it was deleted and made again, or restored")
+            format!(
+                "the index {name} is not the one that was filled: it was deleted and made again, or restored"
+            )
         }
         Some(index) if !index.aliases.contains(&alias) => {
             format!("the alias {alias} was removed from the index {name}")
@@ -187,7 +192,11 @@ fn check_index(elasticsearch: &Elasticsearch, binding: &Binding) -> Result<(), E
 
 /// Lets the private write alias carry this epoch alone, in one request. What is on its way through an
 /// older one is refused from now on.
-fn replace_write_alias(elasticsearch: &Elasticsearch, index_name: &str, epoch: i64) -> Result<(), Error> {
+fn replace_write_alias(
+    elasticsearch: &Elasticsearch,
+    index_name: &str,
+    epoch: i64,
+) -> Result<(), Error> {
     let private = format!("{index_name}.w");
     let index = || index_name.to_owned();
     let mut actions: Vec<AliasAction> = elasticsearch

@@ -15,12 +15,12 @@ fn id_of(number: u32) -> Uuid {
 /// Puts ids into SQL.
 fn with_ids(sql: &str) -> String {
     let mut parts = sql.split('#');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
+    let first = parts.next().unwrap_or_default().to_owned();
+    let rest = parts.map(|part| {
         let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
-        text += &format!("'{}'{}", id_of(part[..end].parse().unwrap()), &part[end..]);
-    }
-    text
+        format!("'{}'{}", id_of(part[..end].parse().unwrap()), &part[end..])
+    });
+    std::iter::once(first).chain(rest).collect()
 }
 
 /// Films 1 to 5, persons 11 to 14, genres 21 to 23, links of persons 31 to 36, of genres 41 to 44.
@@ -111,10 +111,10 @@ const CHANGES: &[Change] = &[
 
 /// The thousand films of the last changes.
 const MANY: &[u32] = &{
-    let mut ids = [0; 1000];
-    let mut n = 0;
+    let mut ids = [1001; 1000];
+    let mut n = 1;
     while n < 1000 {
-        ids[n] = 1001 + n as u32;
+        ids[n] = ids[n - 1] + 1;
         n += 1;
     }
     ids
@@ -128,20 +128,32 @@ const CASCADING: &[Change] = &[
     Change("TRUNCATE content.genre_film_work", &[1, 3, 4, 5]),
     Change("TRUNCATE content.person CASCADE", &[1, 3, 4, 5]),
     Change("TRUNCATE content.film_work CASCADE", &[1, 3, 4, 5]),
-    Change("BEGIN; INSERT INTO content.film_work (id, title, type, created, modified)
+    Change(
+        "BEGIN; INSERT INTO content.film_work (id, title, type, created, modified)
             VALUES (#1, 'before', 'movie', now(), now()); TRUNCATE content.film_work CASCADE;
             INSERT INTO content.film_work (id, title, type, created, modified)
-            VALUES (#8, 'after', 'movie', now(), now()); COMMIT", &[8]),
+            VALUES (#8, 'after', 'movie', now(), now()); COMMIT",
+        &[8],
+    ),
 ];
 
 /// Where they do not: the links go first.
 const RESTRICTING: &[Change] = &[
-    Change("DELETE FROM content.person_film_work WHERE person_id = #13;
-            DELETE FROM content.person WHERE id = #13", &[2]),
-    Change("BEGIN; DELETE FROM content.genre_film_work WHERE genre_id = #21;
-            DELETE FROM content.genre WHERE id = #21; COMMIT", &[1, 2]),
+    Change(
+        "DELETE FROM content.person_film_work WHERE person_id = #13;
+            DELETE FROM content.person WHERE id = #13",
+        &[2],
+    ),
+    Change(
+        "BEGIN; DELETE FROM content.genre_film_work WHERE genre_id = #21;
+            DELETE FROM content.genre WHERE id = #21; COMMIT",
+        &[1, 2],
+    ),
     Change("TRUNCATE content.person_film_work", &[1, 2, 3, 4, 5]),
-    Change("TRUNCATE content.film_work, content.genre_film_work, content.person_film_work", &[1, 2, 3, 4, 5]),
+    Change(
+        "TRUNCATE content.film_work, content.genre_film_work, content.person_film_work",
+        &[1, 2, 3, 4, 5],
+    ),
 ];
 
 /// Where there are none: links dangle, and come before what they link to.
@@ -150,8 +162,11 @@ const DANGLING: &[Change] = &[
     Change("INSERT INTO content.person (id, full_name) VALUES (#13, 'Cid is back')", &[2]),
     Change("DELETE FROM content.genre WHERE id = #21", &[1, 2]),
     Change("UPDATE content.genre SET id = #21 WHERE id = #22", &[1, 2, 4]),
-    Change("INSERT INTO content.person_film_work (id, film_work_id, person_id, role)
-            VALUES (#50, #9, #16, 'actor'), (#51, #9, #16, 'actor'), (#52, NULL, #16, 'actor')", &[]),
+    Change(
+        "INSERT INTO content.person_film_work (id, film_work_id, person_id, role)
+            VALUES (#50, #9, #16, 'actor'), (#51, #9, #16, 'actor'), (#52, NULL, #16, 'actor')",
+        &[],
+    ),
     Change("INSERT INTO content.person (id, full_name) VALUES (#16, 'Early')", &[]),
     Change("INSERT INTO content.film_work (id, title) VALUES (#9, 'Late')", &[9]),
     Change("DELETE FROM content.person_film_work WHERE id = #51", &[9]),

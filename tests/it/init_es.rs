@@ -22,7 +22,10 @@ fn our_former_index_is_deleted_and_everything_is_loaded_again() {
     world.sync();
     let former = world.engine.indices();
     let outcome = world.succeed(&["init-es"]);
-    assert!(outcome.stdout.contains(&format!("removed our former index {}", former[0])), "{outcome}");
+    assert!(
+        outcome.stdout.contains(&format!("removed our former index {}", former[0])),
+        "{outcome}"
+    );
     let indices = world.engine.indices();
     assert_eq!(indices.len(), 1);
     assert_ne!(indices, former);
@@ -34,7 +37,8 @@ fn our_former_index_is_deleted_and_everything_is_loaded_again() {
 fn the_index_has_the_mapping_analyzer_and_name_that_are_promised() {
     let world = World::new("init_mapping");
     let name = world.engine.indices().remove(0);
-    let digits = name.strip_prefix(&format!("{}_", world.engine.alias())).expect("movies_<UTC time>");
+    let digits =
+        name.strip_prefix(&format!("{}_", world.engine.alias())).expect("movies_<UTC time>");
     assert!(digits.len() == 17 && digits.bytes().all(|byte| byte.is_ascii_digit()), "{name}");
 
     let index = &world.engine.succeed("GET", &format!("/{}", world.engine.alias()), None)[&name];
@@ -50,7 +54,8 @@ fn the_index_has_the_mapping_analyzer_and_name_that_are_promised() {
     assert_eq!(index["settings"]["index"]["gc_deletes"], "1h");
     let analyze = json!({ "analyzer": "ru_en", "text": "the running engines и бегущие машины" });
     let answer = world.engine.succeed("POST", &format!("/{name}/_analyze"), Some(&analyze));
-    let tokens: Vec<&str> = answer["tokens"].as_array().unwrap().iter().map(|t| t["token"].as_str().unwrap()).collect();
+    let tokens: Vec<&str> =
+        answer["tokens"].as_array().unwrap().iter().map(|t| t["token"].as_str().unwrap()).collect();
     assert_eq!(tokens, ["run", "engin", "бегущ", "машин"]);
 }
 
@@ -62,7 +67,12 @@ fn an_alias_of_somebody_else_is_taken_off_and_his_index_stays() {
     let definition = json!({ "aliases": { &alias: {}, "other-name": {} } });
     world.engine.succeed("PUT", &format!("/{theirs}"), Some(&definition));
     let outcome = world.succeed(&["init-es"]);
-    assert!(outcome.stdout.contains(&format!("took the alias {alias} off the index {theirs}, which stays")), "{outcome}");
+    assert!(
+        outcome
+            .stdout
+            .contains(&format!("took the alias {alias} off the index {theirs}, which stays")),
+        "{outcome}"
+    );
     let index = world.engine.succeed("GET", &format!("/{theirs}"), None);
     assert_eq!(index[&theirs]["aliases"], json!({ "other-name": {} }));
 }
@@ -74,10 +84,13 @@ fn an_index_of_another_tool_is_deleted_only_if_that_is_asked_for() {
     world.engine.succeed("PUT", &format!("/{name}"), None);
     let line = world.fail(&["init-es"]);
     assert!(line.contains(&name) && line.contains("--replace"), "{line}");
-    assert_eq!(world.engine.indices(), [name.clone()]);
+    assert_eq!(world.engine.indices(), std::slice::from_ref(&name));
 
     let outcome = world.succeed(&["init-es", "--replace"]);
-    assert!(outcome.stdout.contains(&format!("removed the index {name}, which another tool had made")), "{outcome}");
+    assert!(
+        outcome.stdout.contains(&format!("removed the index {name}, which another tool had made")),
+        "{outcome}"
+    );
     assert_eq!(world.engine.indices().len(), 1);
     assert_ne!(world.engine.indices(), [name]);
 }
@@ -147,7 +160,9 @@ fn a_film_that_a_writer_holds_is_waited_for() {
     world.sync();
     let mut writer = world.database.client();
     let mut transaction = writer.transaction().unwrap();
-    transaction.batch_execute("SELECT FROM content.film_work WHERE title = 'Film 7' FOR UPDATE").unwrap();
+    transaction
+        .batch_execute("SELECT FROM content.film_work WHERE title = 'Film 7' FOR UPDATE")
+        .unwrap();
     let running = world.spawn(&["init-es"]);
     thread::sleep(Duration::from_secs(3));
     transaction.rollback().unwrap();

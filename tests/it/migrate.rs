@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use std::{env, process, thread};
 
 use postgres::{Client, NoTls};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::command::{Outcome, etl, run, succeed};
 use crate::support::database::Database;
@@ -196,7 +196,7 @@ fn each_table_is_watched_whatever_the_role_of_the_session() {
     let mut client = database.client();
     let rows = client
         .query(
-            "SELECT c.relname || ' ' || t.tgname || ' ' || t.tgenabled
+            "SELECT concat_ws(' ', c.relname, t.tgname, t.tgenabled)
              FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
              WHERE NOT t.tgisinternal AND c.relnamespace = 'content'::regnamespace ORDER BY 1",
             &[],
@@ -375,7 +375,7 @@ fn what_cannot_work_is_refused_before_anything_is_changed() {
         &["there is a schema etl that another program made"],
     );
     check(
-        "DROP SCHEMA etl CASCADE; ALTER TABLE content.film_work DROP COLUMN title, DROP COLUMN modified;
+        "DROP SCHEMA etl CASCADE; ALTER TABLE content.film_work DROP COLUMN title CASCADE, DROP COLUMN modified;
          DROP TABLE content.genre_film_work",
         &[
             "the column content.film_work.title is missing",
@@ -428,7 +428,8 @@ fn no_table_is_rewritten() {
 #[test]
 fn writers_go_on_while_migrate_waits_for_a_long_transaction() {
     let mut world = World::bare("long_transaction", DJANGO);
-    world.sql(&format!("{ROWS} BEGIN; LOCK TABLE content.film_work IN ROW SHARE MODE"));
+    world.sql(ROWS);
+    world.sql("BEGIN; LOCK TABLE content.film_work IN ROW SHARE MODE");
     let mut writer = world.database.client();
     writer.batch_execute("SET lock_timeout = '5s'").unwrap();
 
@@ -453,9 +454,9 @@ fn an_index_is_built_however_long_other_transactions_take() {
     migrate(&world.database);
     world.sql(
         "DROP INDEX content.film_work_etl_pending;
-         DELETE FROM etl.__diesel_schema_migrations WHERE version LIKE '%000003';
-         BEGIN; LOCK TABLE content.film_work IN ROW EXCLUSIVE MODE",
+         DELETE FROM etl.__diesel_schema_migrations WHERE version LIKE '%000003'",
     );
+    world.sql("BEGIN; LOCK TABLE content.film_work IN ROW EXCLUSIVE MODE");
     let mut writer = world.database.client();
 
     let migrating = world.spawn(&["migrate"]);
@@ -564,7 +565,9 @@ fn each_role_needs_no_more_rights_than_it_is_said_to() {
     admin.batch_execute(&grants).unwrap_or_else(|err| panic!("{err:?}\n{grants}"));
     // The engine refuses ratings that are out of its range.
     let mapping = env::temp_dir().join(format!("etl_grants_{}.json", process::id()));
-    let definition = json!({ "mappings": { "properties": { "imdb_rating": { "type": "byte" } } } });
+    let mut definition: Value =
+        serde_json::from_str(include_str!("../../src/elasticsearch/movies.json")).unwrap();
+    definition["mappings"]["properties"]["imdb_rating"]["type"] = json!("byte");
     std::fs::write(&mapping, definition.to_string()).unwrap();
     as_role(&world, &service, &["init-es", "--mapping", mapping.to_str().unwrap()]);
     std::fs::remove_file(&mapping).unwrap();

@@ -90,7 +90,14 @@ fn a_request_that_is_too_large_goes_in_parts() {
 
     proxy.plan([]);
     world.sql("UPDATE content.film_work SET description = repeat('long ', 300)");
-    world.succeed(&["start", "--until-idle", "--bulk-bytes", "2KiB", "--elasticsearch-url", &proxy.url]);
+    world.succeed(&[
+        "start",
+        "--until-idle",
+        "--bulk-bytes",
+        "2KiB",
+        "--elasticsearch-url",
+        &proxy.url,
+    ]);
     world.check_in_step();
     assert!(proxy.bulk_requests() - requests >= 3, "as many requests as the bytes need");
 }
@@ -99,18 +106,24 @@ fn a_request_that_is_too_large_goes_in_parts() {
 fn a_rejected_document_blocks_no_other_and_follows_when_it_is_mended() {
     let mut world = World::new("recovery_rejected");
     world.sql(FILMS);
-    world.sql(&format!("UPDATE content.film_work SET title = repeat('too long ', 5000) WHERE id = '{FILM_1}'"));
+    world.sql(&format!(
+        "UPDATE content.film_work SET title = repeat('too long ', 5000) WHERE id = '{FILM_1}'"
+    ));
     let outcome = world.succeed(&["start", "--until-idle", "--batch-size", "2"]);
     assert!(outcome.stderr.contains(&format!("film {FILM_1}")), "{outcome}");
     assert_eq!(world.engine.documents().len(), 5);
-    let row = world.client.query_one("SELECT row_id::text, attempts, error_type FROM etl.rejected", &[]).unwrap();
+    let row = world
+        .client
+        .query_one("SELECT row_id::text, attempts, error_type FROM etl.rejected", &[])
+        .unwrap();
     assert_eq!(row.get::<_, String>(0), FILM_1);
     assert_eq!(row.get::<_, i32>(1), 1);
     assert_eq!(world.sync(), 0, "it is not tried again and again");
 
     world.sql("UPDATE etl.rejected SET retry_at = now()");
     world.sync();
-    let row = world.client.query_one("SELECT attempts, retry_at > now() FROM etl.rejected", &[]).unwrap();
+    let row =
+        world.client.query_one("SELECT attempts, retry_at > now() FROM etl.rejected", &[]).unwrap();
     assert_eq!(row.get::<_, i32>(0), 2, "it is tried again when its pause is over");
     assert!(row.get::<_, bool>(1));
 
@@ -135,8 +148,13 @@ fn a_document_that_somebody_wrote_with_a_far_higher_version_is_overcome() {
 
     // Deleted by hand, with a version that only the reason of the conflict tells.
     let far = far + 1_000_000;
-    world.engine.succeed("DELETE", &format!("/{name}/_doc/{FILM_1}?version={far}&version_type=external"), None);
-    world.sql(&format!("UPDATE content.film_work SET title = 'edited again' WHERE id = '{FILM_1}'"));
+    world.engine.succeed(
+        "DELETE",
+        &format!("/{name}/_doc/{FILM_1}?version={far}&version_type=external"),
+        None,
+    );
+    world
+        .sql(&format!("UPDATE content.film_work SET title = 'edited again' WHERE id = '{FILM_1}'"));
     world.sync();
     world.check_in_step();
 
@@ -155,7 +173,9 @@ fn a_film_that_a_writer_holds_is_sent_once_and_stamped_when_it_is_free() {
     world.sql(FILMS);
     let mut writer = world.database.client();
     let mut transaction = writer.transaction().unwrap();
-    transaction.batch_execute(&format!("SELECT FROM content.film_work WHERE id = '{FILM_1}' FOR UPDATE")).unwrap();
+    transaction
+        .batch_execute(&format!("SELECT FROM content.film_work WHERE id = '{FILM_1}' FOR UPDATE"))
+        .unwrap();
     let running = world.spawn(&["start"]);
     // The link that touches it is in the outbox, which waits for the row; the other films do not.
     for _ in 0..200 {
@@ -192,9 +212,10 @@ fn what_is_late_of_an_earlier_term_is_refused() {
     let version = "9999999999999999";
     let action = json!({ "index": { "_id": FILM_1, "version": version.parse::<u64>().unwrap(), "version_type": "external_gte" } });
     let body = format!("{action}\n{}\n", json!({ "id": FILM_1 }));
-    let request = ureq::post(format!("{}/{name}.w{epoch}/_bulk?require_alias=true", world.engine.url))
-        .header("Content-Type", "application/x-ndjson")
-        .send(body);
+    let request =
+        ureq::post(format!("{}/{name}.w{epoch}/_bulk?require_alias=true", world.engine.url))
+            .header("Content-Type", "application/x-ndjson")
+            .send(body);
     let answer: serde_json::Value =
         serde_json::from_str(&request.unwrap().body_mut().read_to_string().unwrap()).unwrap();
     assert_eq!(answer["items"][0]["index"]["status"], 404, "{answer}");

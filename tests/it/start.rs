@@ -92,7 +92,10 @@ fn an_engine_that_is_away_is_waited_for() {
     let outcome = running.wait();
     let warnings: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("WARN")).collect();
     assert!((4..=16).contains(&warnings.len()), "one warning for each attempt\n{outcome}");
-    assert!(warnings[0].contains("next attempt in ") && warnings[0].contains("to the engine"), "{outcome}");
+    assert!(
+        warnings[0].contains("next attempt in ") && warnings[0].contains("to the engine"),
+        "{outcome}"
+    );
 }
 
 #[test]
@@ -106,7 +109,8 @@ fn a_database_that_is_away_is_waited_for_and_it_is_said_why() {
         running.signal("-TERM");
         let outcome = running.wait();
         assert_eq!(outcome.code, Some(0), "{outcome}");
-        let warnings: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("WARN")).collect();
+        let warnings: Vec<&str> =
+            outcome.stderr.lines().filter(|line| line.contains("WARN")).collect();
         assert!((3..=6).contains(&warnings.len()), "growing pauses\n{outcome}");
         assert!(warnings.iter().all(|line| line.contains(reason)), "{outcome}");
     }
@@ -133,7 +137,10 @@ fn a_state_that_does_not_fit_is_said_with_the_remedy_and_nothing_is_sent() {
     let remove = json!({ "actions": [{ "remove": { "index": name, "alias": alias } }] });
     world.engine.succeed("POST", "/_aliases", Some(&remove));
     let line = world.fail(&["start", "--until-idle"]);
-    assert!(line.contains(&format!("the alias {alias} was removed from the index {name}")), "{line}");
+    assert!(
+        line.contains(&format!("the alias {alias} was removed from the index {name}")),
+        "{line}"
+    );
     let add = json!({ "actions": [{ "add": { "index": name, "alias": alias } }] });
     world.engine.succeed("POST", "/_aliases", Some(&add));
 
@@ -165,7 +172,10 @@ fn an_index_that_was_deleted_behind_our_back_is_noticed_while_running() {
     running.signal("-TERM");
     let outcome = running.wait();
     let said = format!("the index {name} is missing: run `etl init-es`");
-    assert!(outcome.stderr.lines().any(|line| line.contains("ERROR") && line.contains(&said)), "{outcome}");
+    assert!(
+        outcome.stderr.lines().any(|line| line.contains("ERROR") && line.contains(&said)),
+        "{outcome}"
+    );
 }
 
 #[test]
@@ -177,7 +187,8 @@ fn what_is_no_engine_is_not_taken_for_one() {
         for mut client in server.incoming().map_while(Result::ok).take(4) {
             let _ = client.read(&mut [0; 4096]);
             let page = "<html>It works!</html>";
-            let _ = write!(client, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{page}", page.len());
+            let _ =
+                write!(client, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{page}", page.len());
         }
     });
     for command in [&["start", "--until-idle"][..], &["init-es"][..]] {
@@ -199,8 +210,10 @@ fn it_says_what_to_run_before_there_is_an_index() {
 #[test]
 fn a_page_takes_a_fixed_number_of_statements_whatever_is_in_it() {
     let mut world = World::new("start_statements");
-    world.sql("INSERT INTO content.film_work (id, title)
-               SELECT gen_random_uuid(), 'Film ' || n FROM generate_series(1, 500) AS n");
+    world.sql(
+        "INSERT INTO content.film_work (id, title)
+               SELECT gen_random_uuid(), 'Film ' || n FROM generate_series(1, 500) AS n",
+    );
     world.sync();
     let without = statements_of_a_full_load(&mut world);
     world.sql("INSERT INTO content.person (id, full_name)
@@ -214,24 +227,35 @@ fn a_page_takes_a_fixed_number_of_statements_whatever_is_in_it() {
     world.sync();
     let with = statements_of_a_full_load(&mut world);
     // A sign of life of the leader more or less.
-    assert!(with.abs_diff(without) <= 2, "{without} statements without people and genres, {with} with them");
+    assert!(
+        with.abs_diff(without) <= 2,
+        "{without} statements without people and genres, {with} with them"
+    );
     world.check_in_step();
 }
 
-/// Every statement is a transaction of its own, and these are counted.
+/// Every statement is a transaction of its own, and these are counted. So are those of others
+/// (autovacuum): the least of three is taken.
 fn statements_of_a_full_load(world: &mut World) -> i64 {
-    world.sql("UPDATE content.film_work SET indexed_at = NULL");
-    let before = transactions(world);
-    assert_eq!(world.sync(), 500);
-    // The sessions of the program report when they end, which is soon.
-    let mut after = transactions(world);
+    let once = |_| {
+        world.sql("UPDATE content.film_work SET indexed_at = NULL");
+        let before = settled_transactions(world);
+        assert_eq!(world.sync(), 500);
+        settled_transactions(world) - before
+    };
+    (0..3).map(once).min().expect("three numbers")
+}
+
+/// Sessions report what they did when they end, or after a second.
+fn settled_transactions(world: &mut World) -> i64 {
+    let mut before = transactions(world);
     loop {
-        thread::sleep(Duration::from_millis(1_500));
+        thread::sleep(Duration::from_millis(1_200));
         let now = transactions(world);
-        if now - after <= 2 {
-            return after - before;
+        if now - before <= 2 {
+            return now;
         }
-        after = now;
+        before = now;
     }
 }
 

@@ -1,4 +1,4 @@
--- $1 epoch, $2 op, $3 limit. Touch and forget in one statement: neither is ever without the other.
+-- Parameters: epoch, op, limit. Touch and forget in one statement: neither is ever without the other.
 WITH fence AS MATERIALIZED (
     SELECT FROM etl.state WHERE kind = 'movies' AND epoch = $1 FOR SHARE
 ), entries AS MATERIALIZED (

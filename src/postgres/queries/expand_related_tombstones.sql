@@ -1,4 +1,4 @@
--- $1 epoch, $2 limit. What a deleted person or genre was linked to, and still is.
+-- Parameters: epoch, limit. What a deleted person or genre was linked to, and still is.
 WITH fence AS MATERIALIZED (
     SELECT FROM etl.state WHERE kind = 'movies' AND epoch = $1 FOR SHARE
 ), entries AS MATERIALIZED (

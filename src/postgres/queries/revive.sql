@@ -1,4 +1,4 @@
--- $1 epoch, $2 ids of outbox entries: tombstones of films that are back.
+-- Parameters: epoch, ids of outbox entries (tombstones of films that are back).
 WITH fence AS MATERIALIZED (
     SELECT FROM etl.state WHERE kind = 'movies' AND epoch = $1 FOR SHARE
 ), entries AS MATERIALIZED (

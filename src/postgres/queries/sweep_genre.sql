@@ -1,4 +1,4 @@
--- $1 epoch, $2 id of the sweep marker. The table `genre` was truncated: films whose links dangle.
+-- Parameters: epoch, id of the sweep marker. The table `genre` was truncated: films whose links dangle.
 WITH fence AS MATERIALIZED (
     SELECT FROM etl.state WHERE kind = 'movies' AND epoch = $1 FOR SHARE
 ), forgotten AS (

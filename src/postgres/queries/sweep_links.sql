@@ -1,4 +1,4 @@
--- $1 epoch, $2 id of the sweep marker. A link table was truncated: any film may have lost links.
+-- Parameters: epoch, id of the sweep marker. A link table was truncated: any film may have lost links.
 WITH fence AS MATERIALIZED (
     SELECT FROM etl.state WHERE kind = 'movies' AND epoch = $1 FOR SHARE
 ), forgotten AS (

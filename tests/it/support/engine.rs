@@ -26,7 +26,8 @@ impl Engine {
     pub fn new(name: &str) -> Self {
         let url = env::var("ELASTICSEARCH_URL")
             .expect("ELASTICSEARCH_URL is not set: run `make test`, which starts the servers");
-        let engine = Self { url, prefix: format!("{}-{}-", name.replace('_', "-"), std::process::id()) };
+        let engine =
+            Self { url, prefix: format!("{}-{}-", name.replace('_', "-"), std::process::id()) };
         engine.delete_all();
         engine
     }
@@ -38,7 +39,11 @@ impl Engine {
 
     /// Sends a request and returns status and answer.
     pub fn request(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent();
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .build()
+            .new_agent();
         let request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url))

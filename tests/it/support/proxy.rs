@@ -46,7 +46,8 @@ impl Proxy {
     pub fn new(engine_url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind a port");
         let address = listener.local_addr().expect("a bound port");
-        let upstream = engine_url.strip_prefix("http://").expect("an engine without TLS").to_owned();
+        let upstream =
+            engine_url.strip_prefix("http://").expect("an engine without TLS").to_owned();
         let shared = Arc::new(Shared {
             upstream,
             faults: Mutex::default(),
@@ -108,7 +109,9 @@ impl Shared {
         match fault {
             Fault::DropRequest => (),
             Fault::Status(status) => {
-                let answer = format!("HTTP/1.1 {status} Because\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}");
+                let answer = format!(
+                    "HTTP/1.1 {status} Because\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
+                );
                 let _ = client.write_all(answer.as_bytes());
             }
             Fault::Hang => {

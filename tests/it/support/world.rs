@@ -98,7 +98,8 @@ impl World {
     pub fn fail(&self, args: &[&str]) -> String {
         let outcome = run(self.etl(args));
         assert!(outcome.code == Some(1), "`etl {}` did not fail with 1\n{outcome}", args.join(" "));
-        let errors: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("etl: ")).collect();
+        let errors: Vec<&str> =
+            outcome.stderr.lines().filter(|line| line.starts_with("etl: ")).collect();
         assert_eq!(errors.len(), 1, "{outcome}");
         errors[0].to_owned()
     }
@@ -106,7 +107,9 @@ impl World {
     /// Starts the program and goes on.
     pub fn spawn(&self, args: &[&str]) -> Running {
         let mut command = self.etl(args);
-        Running(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start etl")))
+        Running(Some(
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start etl"),
+        ))
     }
 
     /// Runs SQL as an application does.
@@ -120,7 +123,8 @@ impl World {
     pub fn sync(&self) -> usize {
         let outcome = self.succeed(&["start", "--until-idle"]);
         let line = outcome.stderr.lines().find(|line| line.contains("documents were sent"));
-        let line = line.unwrap_or_else(|| panic!("no line says how many documents were sent\n{outcome}"));
+        let line =
+            line.unwrap_or_else(|| panic!("no line says how many documents were sent\n{outcome}"));
         let count = line.split("; ").nth(1).and_then(|rest| rest.split(' ').next());
         count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no count in `{line}`"))
     }
@@ -153,12 +157,18 @@ impl World {
             match found.remove(id) {
                 None => return Some(format!("film {id} is not in the index: {document}")),
                 Some(stored) if normal(stored.source.clone()) != *document => {
-                    return Some(format!("film {id} is\n{}\ninstead of\n{document}", stored.source));
+                    return Some(format!(
+                        "film {id} is\n{}\ninstead of\n{document}",
+                        stored.source
+                    ));
                 }
                 Some(_) => (),
             }
         }
-        found.into_iter().next().map(|(id, stored)| format!("film {id} should be gone: {}", stored.source))
+        found
+            .into_iter()
+            .next()
+            .map(|(id, stored)| format!("film {id} should be gone: {}", stored.source))
     }
 }
 
