@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 
-FROM rust:1-bookworm AS builder
+FROM rust:1.95-bookworm AS builder
 WORKDIR /build
 COPY . .
 # libpq and OpenSSL are compiled in; the image has the C compiler, make and Perl that this takes.

@@ -142,14 +142,12 @@ pub fn version_of(touched_at: Timestamp) -> i64 {
     touched_at.0.saturating_add(MICROSECONDS_1970_TO_2000)
 }
 
-/// Returns the moment that a document's version stands for; `None` if PostgreSQL has no such
-/// moment with another one after it.
+/// Returns the moment that a document's version stands for; `None` if there is no higher version.
 #[must_use]
 pub fn moment_of(version: i64) -> Option<Timestamp> {
-    /// The last microsecond of the year 294276, PostgreSQL's last.
-    const LAST: i64 = 9_223_371_331_199_999_999;
     let moment = version.checked_sub(MICROSECONDS_1970_TO_2000)?;
-    (moment < LAST).then_some(diesel::data_types::PgTimestamp(moment))
+    // PostgreSQL's last moment, in the year 294276, has a higher one than this.
+    (version < i64::MAX).then_some(diesel::data_types::PgTimestamp(moment))
 }
 
 /// PostgreSQL counts from 2000-01-01, the rest of the world from 1970-01-01.

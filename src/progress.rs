@@ -78,12 +78,17 @@ impl Progress {
         self.documents
     }
 
-    /// Tells of documents that were sent. `count_pending` is asked once a load, if it is a long one.
-    pub fn add(&mut self, documents: usize, count_pending: impl FnOnce() -> Result<u64, Error>) {
+    /// Tells of a step that has sent documents. `count_pending` is asked once a load, if it is a long
+    /// one.
+    pub fn add(
+        &mut self,
+        started: Instant,
+        documents: usize,
+        count_pending: impl FnOnce() -> Result<u64, Error>,
+    ) {
         self.documents += documents;
         let now = Instant::now();
-        let load =
-            self.load.get_or_insert(Load { started: now, told: now, documents: 0, bar: None });
+        let load = self.load.get_or_insert(Load { started, told: now, documents: 0, bar: None });
         load.documents += documents;
         if load.bar.is_none() && load.started.elapsed() >= BAR_AFTER {
             // A guess is enough, and a failure will show in the next step.
@@ -106,7 +111,8 @@ impl Progress {
                 bar.finish_and_clear();
             }
             if load.documents > 0 {
-                info!("indexed {} documents in {:.1?}", load.documents, load.started.elapsed());
+                let seconds = load.started.elapsed().as_secs_f64();
+                info!("indexed {} documents in {seconds:.2} s", load.documents);
             }
         }
     }

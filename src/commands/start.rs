@@ -147,11 +147,14 @@ impl Loop {
         let mut session = Session::begin(url, elasticsearch, leadership, *limits)?;
         let mut progress = Progress::new();
         loop {
+            let started = Instant::now();
             let done = step(&mut session)?;
             self.has_worked = true;
             self.backoff = Backoff::new();
             match done {
-                Step::Progress { documents } => progress.add(documents, || session.count_pending()),
+                Step::Progress { documents } => {
+                    progress.add(started, documents, || session.count_pending())
+                }
                 Step::Idle if *until_idle => {
                     progress.finish();
                     info!("nothing is pending; {} documents were sent", progress.documents());

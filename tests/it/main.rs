@@ -5,6 +5,7 @@
 mod changes; // every kind of change reaches the index
 mod cli; // help, settings, `.env`, mistakes, and that no password is printed
 mod init_es; // the index is made anew: beside others' indices, killed halfway, beside a leader
+mod layers; // the borders between the modules, read from the source
 mod load_fixture; // what ends up in the catalogue, what is written for it, what is refused
 mod migrate; // the database side alone: what it adds, refuses, makes wait and takes back
 mod recovery; // broken connections, refused documents, conflicts, rivals
