@@ -1,13 +1,24 @@
 -- Removes what is ours and nothing else: triggers first, so that no writer meets half of it.
 DO $$
+DECLARE
+    names text[] := ARRAY['film_work', 'genre', 'person', 'genre_film_work', 'person_film_work'];
+    name text;
 BEGIN
-    PERFORM set_config('lock_timeout', '2s', true);
     FOR attempt IN 1..30 LOOP
         BEGIN
-            LOCK TABLE content.film_work, content.genre, content.person,
-                content.genre_film_work, content.person_film_work IN ACCESS EXCLUSIVE MODE;
+            -- Holding nothing, we can wait until autovacuum gives way, which takes it a second.
+            PERFORM set_config('lock_timeout', '2s', true);
+            FOREACH name IN ARRAY names LOOP
+                EXECUTE format('LOCK TABLE content.%I IN ACCESS EXCLUSIVE MODE', name);
+                -- Holding some, we let go before PostgreSQL looks for a deadlock, which it does
+                -- after a second and might end the writer for.
+                PERFORM set_config('lock_timeout', '100ms', true);
+            END LOOP;
             RETURN;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            -- The failed block has given back what it had locked. Let those go on that wait, and
+            -- begin with the table that was not to be had.
+            names := name || array_remove(names, name);
             PERFORM pg_sleep(1 + random());
         END;
     END LOOP;
