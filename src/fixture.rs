@@ -4,15 +4,15 @@
 //! database. Catalogues differ in how they spell the same thing. The rest of the program sees the
 //! names of the catalogue's tables and columns alone.
 
-use jiff::Timestamp;
-use jiff::civil::Date;
-use serde::{Serialize, Serializer};
-use uuid::Uuid;
-
 mod error;
 mod fields;
 mod model;
 mod reader;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
 
 pub use self::error::FixtureError;
 pub use self::reader::read;

@@ -82,9 +82,14 @@ pub fn run(command: &Command) -> Result<(), Error> {
 ///
 /// Returns an error if there is such a file and it cannot be read. That there is none is no failure.
 pub fn load_env_file() -> Result<(), Error> {
-    match dotenvy::from_filename(".env") {
+    // By its path: by its name, it would be looked for in all folders above, too.
+    match dotenvy::from_path(".env") {
+        // Without the line, which may hold a password.
+        Err(dotenvy::Error::LineParse(..)) => Err(Error::Usage(vec![
+            "the file `.env` has a mistake: each line must be NAME=value, with quotes around a value that has spaces".to_owned(),
+        ])),
         Err(err) if !err.not_found() => {
-            Err(Error::Usage(vec![format!("the file `.env` has a mistake: {err}")]))
+            Err(Error::Usage(vec![format!("the file `.env` cannot be read: {err}")]))
         }
         _ => Ok(()),
     }

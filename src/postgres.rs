@@ -11,6 +11,7 @@ pub mod lock;
 pub mod migrations;
 pub mod outbox;
 pub mod related;
+pub mod stamp;
 pub mod state;
 pub mod work;
 

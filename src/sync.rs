@@ -9,6 +9,7 @@
 //! the row is the one that was read. A lock of ours therefore lasts no longer than a statement, and
 //! neither a frozen process nor a slow engine is felt by a writer.
 
+mod answers;
 pub mod films;
 pub mod leader;
 pub mod outbox;
@@ -17,9 +18,9 @@ pub mod session;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::postgres::film_work::retry_rejected;
 use crate::postgres::outbox::{Queue, drain_touches, expand_related_tombstones};
 use crate::postgres::related::fan_out;
+use crate::postgres::stamp::retry_rejected;
 use crate::postgres::work::load_work;
 use crate::sync::session::Session;
 

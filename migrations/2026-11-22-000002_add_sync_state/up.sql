@@ -21,6 +21,7 @@ BEGIN
                 -- after a second and might end the writer for.
                 PERFORM set_config('lock_timeout', '100ms', true);
             END LOOP;
+            PERFORM set_config('lock_timeout', '2s', true);
             RETURN;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             -- The failed block has given back what it had locked. Let those go on that wait, and

@@ -57,7 +57,7 @@ pub fn run(args: &LoadFixture) -> Result<(), Error> {
 
 fn open(path: &Path) -> Result<Box<dyn Read>, FixtureError> {
     if path == Path::new("-") {
-        return Ok(Box::new(io::stdin().lock()));
+        return Ok(Box::new(io::stdin()));
     }
     match File::open(path) {
         Ok(file) => Ok(Box::new(file)),

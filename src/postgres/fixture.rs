@@ -4,6 +4,9 @@
 //! The merge is one transaction, without a client that could be slow. The temporary tables go with
 //! the session, so there is nothing to clean up, whatever happens.
 
+mod stage;
+mod table;
+
 use diesel::Connection as _;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -12,14 +15,10 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Text, Uuid as SqlUuid};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{Connection, Error};
-use crate::fixture::Object;
-
-mod stage;
-mod table;
-
 use self::stage::Stage;
 use self::table::TABLES;
+use super::{Connection, Error};
+use crate::fixture::Object;
 
 /// The settings of a merge, and one merge at a time: of two that insert the same row the second
 /// would fail instead of finding it there. The lock is one that readers and other writers do not

@@ -12,13 +12,13 @@ use uuid::Uuid;
 
 use crate::documents::film::{FilmDocument, group_relations};
 use crate::elasticsearch::bulk::{BulkBody, Outcome};
-use crate::elasticsearch::{self};
 use crate::error::Error;
 use crate::postgres::film_work::{
-    self, AsRead, FilmWork, Position, Rejection, find_last_pending, load_credits, load_genres,
-    load_pending,
+    FilmWork, Position, find_last_pending, load_credits, load_genres, load_pending,
 };
-use crate::postgres::{Timestamp, flush_wal, moment_of};
+use crate::postgres::flush_wal;
+use crate::postgres::stamp::{self, AsRead, Rejection};
+use crate::sync::answers::Answers;
 use crate::sync::session::Session;
 
 /// Where the reading of pending films has come to.
@@ -195,69 +195,6 @@ fn send_halves(
     Ok(batch)
 }
 
-/// The answers to a bulk request, by what is to be done about them.
-#[derive(Debug, Default)]
-struct Answers {
-    acknowledged: Vec<AsRead>,
-    rejections: Vec<Rejection>,
-    /// The version that the engine holds, as a moment to be touched past.
-    conflicts: Vec<(Uuid, Timestamp)>,
-    /// What concerns the request and not the document; the worst of it.
-    failure: Option<Error>,
-}
-
-impl Answers {
-    fn sort(answers: impl Iterator<Item = (AsRead, Outcome)>) -> Self {
-        let mut sorted = Self::default();
-        let mut busy = 0;
-        for (film, outcome) in answers {
-            match outcome {
-                Outcome::Acknowledged => sorted.acknowledged.push(film),
-                Outcome::Rejected { error_type, reason } => {
-                    sorted.rejections.push(Rejection { film, error_type, reason });
-                }
-                Outcome::Conflict { engine_version } => sorted.conflict(film, engine_version),
-                Outcome::Busy(reason) => {
-                    busy += 1;
-                    let err = elasticsearch::Error::Busy { items: busy, reason };
-                    sorted.failure = Some(err.into());
-                }
-                other => sorted.failure = Some(request_failure(other)),
-            }
-        }
-        sorted
-    }
-
-    /// The engine holds a higher version than ours: the clock stepped back, or somebody wrote the
-    /// document by hand. The film is touched past it, and goes out again.
-    fn conflict(&mut self, film: AsRead, engine_version: i64) {
-        if let Some(moment) = moment_of(engine_version) {
-            self.conflicts.push((film.id, moment));
-            return;
-        }
-        self.rejections.push(Rejection {
-            film,
-            error_type: "version_conflict_engine_exception".to_owned(),
-            reason: format!("the engine holds version {engine_version}, and there is no higher one: run `etl init-es`"),
-        });
-    }
-}
-
-/// Names the failure of an item that says something about the whole request.
-pub(super) fn request_failure(outcome: Outcome) -> Error {
-    match outcome {
-        Outcome::Busy(reason) => elasticsearch::Error::Busy { items: 1, reason }.into(),
-        Outcome::Blocked(reason) => elasticsearch::Error::Blocked { reason }.into(),
-        Outcome::AliasGone => Error::Rival(
-            "the private write alias was replaced or removed by another process".to_owned(),
-        ),
-        Outcome::Unknown { status, reason } => elasticsearch::Error::Item { status, reason }.into(),
-        Outcome::Acknowledged | Outcome::Conflict { .. } | Outcome::Rejected { .. } => {
-            unreachable!("these say something about one document")
-        }
-    }
-}
-
 /// Acts on the answers: stamps what was acknowledged, records what was rejected, touches what was in
 /// conflict, and only then speaks of what failed.
 fn settle(session: &mut Session, answers: Answers) -> Result<Batch, Error> {
@@ -266,12 +203,12 @@ fn settle(session: &mut Session, answers: Answers) -> Result<Batch, Error> {
     // sends it again, which does no harm; a stamp that comes any earlier could lose it.
     batch.stamped += stamp(session, &answers.acknowledged)?;
     if !answers.rejections.is_empty() {
-        film_work::reject(&mut session.conn, session.epoch, &answers.rejections)?;
+        stamp::reject(&mut session.conn, session.epoch, &answers.rejections)?;
         batch.stamped += answers.rejections.len();
         report(&answers.rejections);
     }
     if !answers.conflicts.is_empty() {
-        batch.stamped += film_work::touch(&mut session.conn, &answers.conflicts)?.len();
+        batch.stamped += stamp::touch(&mut session.conn, &answers.conflicts)?.len();
     }
     match answers.failure {
         Some(failure) => Err(failure),
@@ -284,7 +221,7 @@ fn stamp(session: &mut Session, films: &[AsRead]) -> Result<usize, Error> {
     if films.is_empty() {
         return Ok(0);
     }
-    let stamped = film_work::stamp(&mut session.conn, session.epoch, films)?;
+    let stamped = stamp::stamp(&mut session.conn, session.epoch, films)?;
     let acknowledged = &mut session.films.acknowledged;
     acknowledged.extend(films.iter().map(|film| (film.id, *film)));
     for id in &stamped {

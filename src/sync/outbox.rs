@@ -12,7 +12,7 @@ use crate::postgres::outbox::{
 };
 use crate::postgres::{flush_wal, moment_of, version_of};
 use crate::sync::CHUNK;
-use crate::sync::films::request_failure;
+use crate::sync::answers::request_failure;
 use crate::sync::session::Session;
 
 /// Deletes the documents of deleted films, at most one chunk. Returns how many were acknowledged.

@@ -54,10 +54,16 @@ fn version_is_that_of_the_package() {
 }
 
 #[test]
-fn a_command_that_does_not_exist_is_a_usage_error() {
-    assert!(fail(&["stat"], 2).contains("etl --help") || fail(&["stat"], 2).contains("'start'"));
-    assert!(fail(&[], 2).contains("Usage: etl <COMMAND>"));
-    assert!(fail(&["start", "--bach-size", "5"], 2).contains("--batch-size"));
+fn a_slip_on_the_command_line_is_a_usage_error() {
+    for (args, advice) in [
+        (&["stat"][..], "'start'"),
+        (&["start", "--bach-size", "5"], "'--batch-size'"),
+        (&["migrate", "--revert", "--print-grants"], "cannot be used with"),
+        (&[], "Usage: etl <COMMAND>"),
+    ] {
+        let stderr = fail(args, 2);
+        assert!(stderr.contains(advice), "{stderr}");
+    }
 }
 
 // Settings ----------------------------------------------------------------------------------------
@@ -125,23 +131,23 @@ fn settings() -> Vec<(Setting, String)> {
 }
 
 fn settings_table() -> String {
-    let mut table =
-        "| flag | variable | default | meaning |\n| --- | --- | --- | --- |\n".to_owned();
-    for ((flag, variable, default), help) in settings() {
-        let [flag, variable, default] = [flag, variable, default].map(|word| match &*word {
+    let row = |((flag, variable, default), help): (Setting, String)| {
+        let cells = [flag, variable, default].map(|word| match &*word {
             "" => String::new(),
             word => format!("`{word}`"),
         });
-        table += &format!("| {flag} | {variable} | {default} | {help} |\n");
-    }
-    table
+        format!("| {} | {help} |\n", cells.join(" | "))
+    };
+    let rows: String = settings().into_iter().map(row).collect();
+    format!("| flag | variable | default | meaning |\n| --- | --- | --- | --- |\n{rows}")
 }
 
 fn parse_row(line: &str) -> Option<Setting> {
     let mut cells =
         line.trim().strip_prefix('|')?.split('|').map(|cell| cell.trim().trim_matches('`'));
     let setting = (cells.next()?.to_owned(), cells.next()?.to_owned(), cells.next()?.to_owned());
-    setting.0.starts_with("--").then_some(setting)
+    // Not the line below the heading, which has dashes alone.
+    setting.0.starts_with("--").then_some(setting).filter(|(flag, ..)| !flag.ends_with('-'))
 }
 
 #[test]
@@ -207,6 +213,28 @@ fn a_broken_env_file_is_said_in_one_line() {
     assert_eq!((outcome.code, &*outcome.stdout), (Some(2), ""), "{outcome}");
     assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
     assert!(outcome.stderr.starts_with("etl: the file `.env` has a mistake"), "{outcome}");
+}
+
+#[test]
+fn an_env_file_in_a_folder_above_is_not_read() {
+    let folder = Folder::new("env_file_above");
+    fs::write(folder.0.join(".env"), "DATABASE_URL=nonsense\n").unwrap();
+    let below = folder.0.join("below");
+    fs::create_dir(&below).unwrap();
+    let mut command = etl(&["migrate"]);
+    command.current_dir(below);
+    assert_eq!(run(command).stderr, "etl: --database-url (DATABASE_URL) is missing\n");
+}
+
+#[test]
+fn a_broken_env_file_does_not_show_its_passwords() {
+    let folder = Folder::new("secret_env_file");
+    for line in ["DATABASE_URL=postgres://films:hunter2 3@host/films", "export hunter2", "PGPASSWORD='hunter2", "PGPASSWORD=hunter2=3 4"] {
+        fs::write(folder.0.join(".env"), format!("{line}\n")).unwrap();
+        let outcome = run(folder.etl(&["start"]));
+        assert_eq!(outcome.code, Some(2), "{outcome}");
+        assert!(!outcome.stderr.contains("hunter2"), "{outcome}");
+    }
 }
 
 // Passwords ---------------------------------------------------------------------------------------

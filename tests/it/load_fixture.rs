@@ -137,7 +137,8 @@ fn star_wars_spelt_otherwise() -> Value {
     let film_work = json!({
         "title": "Star Wars", "description": "A film.", "creation_date": "1977-05-25",
         "imdb_rating": "8.60",
-        "created_at": "2021-06-16T20:14:09.221838", "updated_at": "2021-06-16T20:14:09.221855+00:00",
+        "created_at": "2021-06-16T20:14:09.221838",
+        "updated_at": "2021-06-16T20:14:09.221855+00:00",
     });
     let genre = json!({"name": "Sci-Fi", "created_at": created, "updated_at": created});
     let person = json!({"name": "George Lucas", "created_at": created, "updated_at": created});

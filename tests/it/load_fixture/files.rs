@@ -97,6 +97,15 @@ fn a_fixture_may_be_packed_or_come_from_standard_input() {
 }
 
 #[test]
+fn standard_input_can_be_read_once_only() {
+    let catalogue = Catalogue::new("fixture_stdin");
+    let command = etl(&["load-fixture", "-", "-", "--database-url", &catalogue.database.url()]);
+    let outcome = feed(command, |stdin| stdin.write_all(star_wars().to_string().as_bytes()));
+    assert_eq!(outcome.stderr, "etl: fixture `-`: EOF while parsing a value at line 1 column 0\n");
+    assert!(outcome.code == Some(1) && catalogue.rows().is_empty(), "{outcome}");
+}
+
+#[test]
 fn a_file_may_be_larger_than_the_memory() {
     let catalogue = Catalogue::new("fixture_memory");
     let mut command = Command::new("sh");
