@@ -112,6 +112,8 @@ impl Elasticsearch {
             _number: String,
         }
         match self.send::<Root>(Method::GET, "/", None) {
+            // What a node says before it has found or formed its cluster.
+            Ok(Root { cluster_uuid, .. }) if cluster_uuid == "_na_" => Err(Error::Starting),
             Ok(Root { cluster_uuid, .. }) => Ok(Identity { cluster_uuid }),
             // A user with rights on indices only. That it is the right engine is then known by the
             // UUID of the index alone.

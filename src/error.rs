@@ -42,6 +42,20 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Returns true if other documents of the same request were taken care of.
+    #[must_use]
+    pub fn concerns_single_documents(&self) -> bool {
+        matches!(self, Self::Elasticsearch(err) if err.concerns_single_documents())
+    }
+
+    /// Returns true if the engine did not answer in time. It may be at work on the request.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Elasticsearch(err) if err.is_timeout())
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -28,10 +28,10 @@ BEGIN
 END
 $$;
 
-DROP FUNCTION etl.on_film_work_change, etl.on_related_change, etl.on_delete, etl.on_link_change,
+DROP FUNCTION etl.on_film_work_change, etl.on_related_change, etl.on_film_work_delete, etl.on_related_delete, etl.on_link_change,
     etl.on_truncate CASCADE;
 DROP FUNCTION etl.touch_film_works, etl.stamp_film_works, etl.reject_film_works, etl.lock_as_read,
-    etl.fan_out, etl.reset_film_works, etl.reset_fan_outs;
+    etl.note_fan_outs, etl.expand_fan_outs, etl.reset_film_works, etl.reset_fan_outs;
 DROP TABLE etl.outbox, etl.rejected, etl.state;
 ALTER TABLE content.film_work
     DROP COLUMN touched_at, DROP COLUMN indexed_at, DROP COLUMN rejected_at;

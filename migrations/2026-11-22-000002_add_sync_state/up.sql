@@ -75,7 +75,7 @@ COMMENT ON COLUMN content.genre.fanned_out_at IS
 
 CREATE TABLE etl.outbox (
     id bigint GENERATED ALWAYS AS IDENTITY,
-    op text NOT NULL CHECK (op IN ('touch', 'fan_out', 'tombstone', 'sweep')),
+    op text NOT NULL CHECK (op IN ('touch', 'touch_later', 'fan_out', 'tombstone', 'sweep')),
     kind text NOT NULL DEFAULT 'film_work',
     row_id uuid,
     version timestamptz,
@@ -88,7 +88,7 @@ ALTER TABLE etl.outbox SET (
 COMMENT ON TABLE etl.outbox IS
     'What a deleted or re-linked row cannot say of itself. Written by triggers in the writer''s transaction; an entry is deleted once it is done.';
 COMMENT ON COLUMN etl.outbox.op IS
-    'touch: a film to touch. fan_out: the same, one of very many, less urgent. tombstone: a row was deleted. sweep: a table was truncated.';
+    'touch: a film to touch. touch_later: the same, one of very many. fan_out: a person or genre whose films are to be touched. tombstone: a film was deleted. sweep: a table was truncated.';
 COMMENT ON COLUMN etl.outbox.kind IS 'The table that row_id is a key of, or that was truncated.';
 COMMENT ON COLUMN etl.outbox.version IS
     'Of a tombstone or sweep: taken at the deletion, past all that the deleted rows had.';
@@ -117,7 +117,8 @@ CREATE TABLE etl.state (
     index_prefix text,
     cluster_uuid text,
     system_identifier text,
-    timeline text
+    timeline text,
+    catalogue_oid text
 );
 INSERT INTO etl.state (kind) VALUES ('movies');
 COMMENT ON TABLE etl.state IS
@@ -181,21 +182,30 @@ BEGIN
     NEW.touched_at := greatest(clock_timestamp(), OLD.touched_at + interval '1 microsecond');
     NEW.fanned_out_at := NULL;
     IF NEW.id <> OLD.id THEN
-        INSERT INTO etl.outbox (op, kind, row_id, version)
-        VALUES ('tombstone', TG_TABLE_NAME, OLD.id, NEW.touched_at);
+        -- What is still linked to the old id.
+        INSERT INTO etl.outbox (op, kind, row_id) VALUES ('fan_out', TG_TABLE_NAME, OLD.id);
     END IF;
     RETURN NEW;
 END
 $$;
 
--- For film_work, person and genre.
-CREATE FUNCTION etl.on_delete() RETURNS trigger
+CREATE FUNCTION etl.on_film_work_delete() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO etl.outbox (op, kind, row_id, version)
-    SELECT 'tombstone', TG_TABLE_NAME, id,
+    SELECT 'tombstone', 'film_work', id,
         greatest(clock_timestamp(), touched_at + interval '1 microsecond')
     FROM old_rows;
+    RETURN NULL;
+END
+$$;
+
+-- For person and genre. Where foreign keys cascade, nothing is linked to them any more; without
+-- foreign keys such links dangle.
+CREATE FUNCTION etl.on_related_delete() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO etl.outbox (op, kind, row_id) SELECT 'fan_out', TG_TABLE_NAME, id FROM old_rows;
     RETURN NULL;
 END
 $$;
@@ -247,8 +257,8 @@ BEGIN
     FOREACH name IN ARRAY ARRAY['film_work', 'person', 'genre'] LOOP
         EXECUTE format(
             'CREATE TRIGGER zzz_etl_delete AFTER DELETE ON content.%I
-             REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION etl.on_delete()',
-            name);
+             REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION etl.%I()',
+            name, CASE name WHEN 'film_work' THEN 'on_film_work_delete' ELSE 'on_related_delete' END);
     END LOOP;
     FOREACH name IN ARRAY ARRAY['genre_film_work', 'person_film_work'] LOOP
         EXECUTE format(
@@ -393,12 +403,12 @@ BEGIN
 END
 $$;
 
--- Notes the films of changed persons or genres (`kind`) in the outbox, and stamps these rows in
--- the same statement: never the stamp alone. Takes at most `row_limit` rows; returns how many.
+-- Puts changed persons or genres (`kind`) into the outbox, and stamps these rows in the same
+-- statement: never the stamp alone. Takes at most `row_limit` rows; returns how many.
 --
--- The rows are locked before their links are read, and the films are read only after this has
--- been committed, so a rename of meanwhile is seen by them, or makes the row pending again.
-CREATE FUNCTION etl.fan_out(kind text, row_limit integer, urgent_films integer) RETURNS bigint
+-- The rows are locked for these few microseconds. Their films are looked up after this has been
+-- committed, so a rename of meanwhile is seen by them, or makes the row pending again.
+CREATE FUNCTION etl.note_fan_outs(kind text, row_limit integer) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     stamped bigint;
@@ -408,21 +418,51 @@ BEGIN
         WITH changed AS MATERIALIZED (
             SELECT id FROM content.%1$I WHERE fanned_out_at IS NULL
             ORDER BY touched_at, id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
-        ), linked AS (
-            SELECT l.film_work_id, count(*) OVER (PARTITION BY l.%2$I) AS films
-            FROM changed JOIN content.%3$I l ON l.%2$I = changed.id
-            WHERE l.film_work_id IS NOT NULL
         ), noted AS (
-            INSERT INTO etl.outbox (op, row_id)
-            SELECT DISTINCT CASE WHEN films > $2 THEN 'fan_out' ELSE 'touch' END, film_work_id
-            FROM linked
+            INSERT INTO etl.outbox (op, kind, row_id) SELECT 'fan_out', $2, id FROM changed
         )
         UPDATE content.%1$I r SET fanned_out_at = clock_timestamp() FROM changed WHERE r.id = changed.id
-        $sql$, kind, kind || '_id', kind || '_film_work')
-    USING row_limit, urgent_films;
+        $sql$, kind)
+    USING row_limit, kind;
     GET DIAGNOSTICS stamped = ROW_COUNT;
     PERFORM set_config('etl.syncing', 'off', true);
     RETURN stamped;
+END
+$$;
+
+-- Replaces at most `row_limit` entries of persons or genres (`kind`) in the outbox by touches of the
+-- films that are linked to them. Those of a row that has more than `urgent_films` of them are not
+-- urgent. Returns how many entries it replaced. Locks nothing but these.
+CREATE FUNCTION etl.expand_fan_outs(
+    epoch bigint, kind text, row_limit integer, urgent_films integer
+) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    replaced bigint;
+BEGIN
+    EXECUTE format($sql$
+        WITH fence AS MATERIALIZED (
+            SELECT FROM etl.state WHERE kind = 'movies' AND epoch = $1 FOR SHARE
+        ), entries AS MATERIALIZED (
+            SELECT o.id, o.row_id
+            FROM fence, etl.outbox o
+            WHERE o.op = 'fan_out' AND o.kind = $2
+            ORDER BY o.id LIMIT $3 FOR UPDATE OF o SKIP LOCKED
+        ), linked AS (
+            SELECT l.film_work_id, count(*) OVER (PARTITION BY l.%1$I) AS films
+            FROM (SELECT DISTINCT row_id FROM entries) AS e
+            JOIN content.%2$I l ON l.%1$I = e.row_id
+            WHERE l.film_work_id IS NOT NULL
+        ), noted AS (
+            INSERT INTO etl.outbox (op, row_id)
+            SELECT DISTINCT CASE WHEN films > $4 THEN 'touch_later' ELSE 'touch' END, film_work_id
+            FROM linked
+        )
+        DELETE FROM etl.outbox o USING entries e WHERE o.op = 'fan_out' AND o.id = e.id
+        $sql$, kind || '_id', kind || '_film_work')
+    USING epoch, kind, row_limit, urgent_films;
+    GET DIAGNOSTICS replaced = ROW_COUNT;
+    RETURN replaced;
 END
 $$;
 
@@ -449,7 +489,8 @@ BEGIN
         SELECT c.id FROM chunk c ORDER BY c.id DESC LIMIT 1
     )
     SELECT
-        (SELECT f.id FROM content.film_work f, last WHERE f.id > last.id ORDER BY f.id LIMIT 1),
+        (SELECT f.id FROM content.film_work f
+         WHERE f.id > (SELECT last.id FROM last) ORDER BY f.id LIMIT 1),
         (SELECT count(*) FROM chunk c WHERE c.has_stamp) - (SELECT count(*) FROM locked)
     INTO next_id, locked_by_others;
     PERFORM set_config('etl.syncing', 'off', true);

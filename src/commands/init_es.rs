@@ -97,9 +97,16 @@ fn read_mapping(path: &PathBuf) -> Result<Value, Error> {
     let what = || format!("the mapping `{}`", path.display());
     let text = fs::read(path).map_err(|source| Error::Io { what: what(), source })?;
     match serde_json::from_slice(&text) {
-        Ok(Value::Object(definition)) => Ok(Value::Object(definition)),
+        // A sweep after a TRUNCATE walks through the index in this order.
+        Ok(Value::Object(definition))
+            if definition
+                .get("mappings")
+                .is_some_and(|m| m["properties"]["id"]["type"] == "keyword") =>
+        {
+            Ok(Value::Object(definition))
+        }
         Ok(_) => Err(Error::State(format!(
-            "{} is not a JSON object with `settings` and `mappings`",
+            "{} is not a JSON object with `mappings` that have a property `id` of the type `keyword`",
             what()
         ))),
         Err(err) => Err(Error::State(format!("{} is not JSON: {err}", what()))),
@@ -123,7 +130,12 @@ fn plan_switch(elasticsearch: &Elasticsearch, replace: bool) -> Result<Switch, E
     let mut switch = Switch { name, actions: vec![add], removed: Vec::new() };
 
     let former = elasticsearch.load_indices(&format!("{alias}_*"))?;
-    for index in former.into_iter().filter(|index| index.is_ours) {
+    // The index of a prefix that begins with our alias is somebody else's.
+    let is_former = |index: &Index| {
+        let time = index.name[alias.len() + 1..].bytes();
+        index.is_ours && time.clone().count() > 0 && time.into_iter().all(|c| c.is_ascii_digit())
+    };
+    for index in former.into_iter().filter(is_former) {
         switch.removed.push(format!("removed our former index {}", index.name));
         switch.actions.push(AliasAction::Delete { index: index.name });
     }

@@ -16,8 +16,9 @@ use crate::config::{Bytes, Count, ElasticsearchArgs, Mistakes, Pause, PostgresAr
 use crate::elasticsearch::Elasticsearch;
 use crate::error::{self, Error};
 use crate::postgres::migrations::check_current;
+use crate::postgres::state::load_state;
 use crate::postgres::work::load_work;
-use crate::postgres::{DatabaseUrl, lock};
+use crate::postgres::{self, DatabaseUrl, lock};
 use crate::progress::Progress;
 use crate::sync::leader::{Candidate, Election, Leadership};
 use crate::sync::session::{Limits, Session};
@@ -73,7 +74,14 @@ const STANDBY_REPORT: Duration = Duration::from_secs(30);
 pub fn run(args: &Start) -> Result<(), Error> {
     let settings = check(args)?;
     end_on_signals()?;
-    let mut loop_ = Loop { settings, leadership: None, backoff: Backoff::new(), has_worked: false };
+    let mut loop_ = Loop {
+        limits: settings.limits,
+        settings,
+        leadership: None,
+        backoff: Backoff::new(),
+        has_worked: false,
+        strikes: 0,
+    };
     loop {
         match loop_.follow() {
             Ok(()) => return Ok(()),
@@ -94,7 +102,7 @@ fn check(args: &Start) -> Result<Settings, Error> {
     Ok(Settings {
         url,
         elasticsearch: Elasticsearch::new(&engine)?,
-        limits: Limits { batch_rows, bulk_bytes },
+        limits: Limits { batch_rows, bulk_bytes, timeout: Limits::TIMEOUT },
         poll_interval,
         until_idle: args.until_idle,
     })
@@ -123,8 +131,12 @@ struct Loop {
     settings: Settings,
     leadership: Option<Leadership>,
     backoff: Backoff,
+    /// What is sent at a time: less than the settings say after a request that took too long.
+    limits: Limits,
     /// A step has been done since the start.
     has_worked: bool,
+    /// Failures of statements in a row, without a step in between.
+    strikes: u32,
 }
 
 impl Loop {
@@ -144,16 +156,19 @@ impl Loop {
 
     fn lead(&mut self, leadership: &Leadership) -> Result<(), Error> {
         let Settings { url, elasticsearch, limits, poll_interval, until_idle } = &self.settings;
-        let mut session = Session::begin(url, elasticsearch, leadership, *limits)?;
+        let mut session = Session::begin(url, elasticsearch, leadership, self.limits)?;
         let mut progress = Progress::new();
         loop {
             let started = Instant::now();
             let done = step(&mut session)?;
             self.has_worked = true;
+            self.strikes = 0;
             self.backoff = Backoff::new();
             match done {
                 Step::Progress { documents } => {
-                    progress.add(started, documents, || session.count_pending())
+                    self.limits = self.limits.after_success(*limits);
+                    session.set_limits(self.limits);
+                    progress.add(started, documents, || session.count_pending());
                 }
                 Step::Idle if *until_idle => {
                     progress.finish();
@@ -171,21 +186,29 @@ impl Loop {
 
     /// Logs what failed and waits, or gives up on what only a person can mend.
     fn pause_after(&mut self, err: Error) -> Result<(), Error> {
-        let pause = if err.is_transient() {
-            self.backoff.next().unwrap_or(SLOW_PACE)
+        if err.is_timeout() {
+            self.limits = self.limits.after_timeout();
+        }
+        let text = error::chain(&err);
+        if err.is_transient() || self.may_pass(&err) {
+            let pause = self.backoff.next().unwrap_or(SLOW_PACE);
+            warn!("next attempt in {} ms: {text}", pause.as_millis());
+            thread::sleep(pause);
         } else if self.settings.until_idle || !self.has_worked {
             return Err(err);
         } else {
-            SLOW_PACE
-        };
-        let (pause_ms, text) = (pause.as_millis(), error::chain(&err));
-        if err.is_transient() {
-            warn!("next attempt in {pause_ms} ms: {text}");
-        } else {
-            error!("next attempt in {pause_ms} ms: {text}");
+            error!("next attempt in {} ms: {text}", SLOW_PACE.as_millis());
+            thread::sleep(SLOW_PACE);
         }
-        thread::sleep(pause);
         Ok(())
+    }
+
+    /// Returns true if a statement failed, and not yet again and again. It may be for a table that is
+    /// being altered, or a deadlock of others; Diesel does not tell these from a missing right.
+    fn may_pass(&mut self, err: &Error) -> bool {
+        const STRIKES_MAX: u32 = 5;
+        self.strikes += 1;
+        matches!(err, Error::Postgres(postgres::Error::Query { .. })) && self.strikes < STRIKES_MAX
     }
 }
 
@@ -207,7 +230,11 @@ fn wait_for_lead(settings: &Settings) -> Result<Option<Leadership>, Error> {
             report_leader(leader.as_ref());
             reported = Some(Instant::now());
         }
-        if settings.until_idle && load_work(candidate.conn())?.is_none() {
+        // Without an index nothing is done yet: `etl init-es` is at work.
+        if settings.until_idle
+            && load_state(candidate.conn())?.binding.is_some()
+            && load_work(candidate.conn())?.is_none()
+        {
             info!("nothing is pending; another process leads");
             return Ok(None);
         }

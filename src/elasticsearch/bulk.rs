@@ -87,7 +87,8 @@ pub enum Outcome {
     Busy(String),
     /// The index takes no writes until a person does something.
     Blocked(String),
-    /// The alias that we write through is gone: somebody else leads now, or the index was replaced.
+    /// The alias that we write through is gone, or not ours alone: somebody else leads now, or the index
+    /// was replaced or restored.
     AliasGone,
     /// In no list of ours, so never a success.
     Unknown {
@@ -184,12 +185,21 @@ impl AnswerItem {
                 Outcome::Blocked(told())
             }
             (404, "index_not_found_exception") => Outcome::AliasGone,
+            // A second index has got the alias, as one does that is restored from a snapshot. Neither
+            // of them is written to, until the alias is replaced.
+            (400, "illegal_argument_exception") if reason.contains(TWO_INDICES) => {
+                Outcome::AliasGone
+            }
             (429 | 500.., _) => Outcome::Busy(told()),
             (400, _) => Outcome::Rejected { error_type: error.kind, reason },
             (status, _) => Outcome::Unknown { status, reason: told() },
         }
     }
 }
+
+/// How all engines say that an alias stands for several indices. The same type of error is given for a
+/// text that is too long, so the words must tell.
+const TWO_INDICES: &str = "no write index is defined for alias";
 
 /// Finds the version that the engine holds in its explanation of a conflict.
 ///

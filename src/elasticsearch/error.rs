@@ -59,6 +59,13 @@ pub enum Error {
         /// The answer to the first item.
         reason: String,
     },
+    /// The engine has begun what was asked, and does not know yet whether all of it know.
+    Unacknowledged {
+        /// Method and path.
+        request: String,
+    },
+    /// The engine is still starting.
+    Starting,
     /// What answers at the URL is neither Elasticsearch nor OpenSearch.
     NotAnEngine(String),
     /// The certificate of the settings cannot be read.
@@ -99,9 +106,23 @@ impl Error {
             Self::Decode { .. }
             | Self::ItemCount { .. }
             | Self::Item { .. }
-            | Self::Busy { .. } => true,
+            | Self::Busy { .. }
+            | Self::Unacknowledged { .. }
+            | Self::Starting => true,
             Self::Blocked { .. } | Self::NotAnEngine(_) | Self::Certificate(_) => false,
         }
+    }
+
+    /// Returns true if other documents of the same request were taken care of.
+    #[must_use]
+    pub fn concerns_single_documents(&self) -> bool {
+        matches!(self, Self::Item { .. } | Self::Busy { .. })
+    }
+
+    /// Returns true if the engine did not answer in time.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Send { source: ureq::Error::Timeout(_), .. })
     }
 
     /// Returns true if the engine knows nothing of what the request named.
@@ -145,6 +166,10 @@ impl fmt::Display for Error {
                 f,
                 "the index takes no writes ({reason}): lift the block, free disk space, or grant the right to write; nothing is lost meanwhile"
             ),
+            Self::Unacknowledged { request } => {
+                write!(f, "the nodes of the engine have not all acknowledged `{request}`")
+            }
+            Self::Starting => f.write_str("the engine is still starting"),
             Self::NotAnEngine(url) => write!(
                 f,
                 "what answers at {url} is neither Elasticsearch nor OpenSearch: check --elasticsearch-url (ELASTICSEARCH_URL)"

@@ -151,22 +151,16 @@ impl Elasticsearch {
     ///
     /// # Errors
     ///
-    /// Returns an error if the engine refuses; nothing has changed then.
+    /// Returns an error if the engine refuses (nothing has changed then), or if a node may still know the
+    /// old aliases.
     pub fn update_aliases(&self, actions: &[AliasAction]) -> Result<(), Error> {
         let actions: Vec<Value> = actions.iter().map(AliasAction::to_json).collect();
         let body = json!({ "actions": actions });
-        self.send::<Value>(Method::POST, "/_aliases", Some(&body)).map(drop)
-    }
-
-    /// Deletes an index. That there is none is no failure.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the engine is away or refuses.
-    pub fn delete_index(&self, name: &str) -> Result<(), Error> {
-        match self.send::<Value>(Method::DELETE, &format!("/{name}"), None) {
-            Err(err) if err.is_not_found() => Ok(()),
-            result => result.map(drop),
+        let answer: Value = self.send(Method::POST, "/_aliases", Some(&body))?;
+        if answer["acknowledged"] == true {
+            Ok(())
+        } else {
+            Err(Error::Unacknowledged { request: "POST /_aliases".to_owned() })
         }
     }
 }

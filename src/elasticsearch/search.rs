@@ -16,6 +16,15 @@ pub struct Held {
     pub version: i64,
 }
 
+/// Documents that the index holds, in the order of their ids.
+#[derive(Debug)]
+pub struct HeldPage {
+    /// Those whose `_id` is a UUID; no other can be a film's.
+    pub held: Vec<Held>,
+    /// Where the next page begins. `None`: this was the end.
+    pub last: Option<Value>,
+}
+
 #[derive(Deserialize)]
 struct Answer {
     hits: Hits,
@@ -29,10 +38,14 @@ struct Hits {
 #[derive(Deserialize)]
 struct Hit {
     #[serde(rename = "_id")]
-    id: Uuid,
+    id: String,
     #[serde(rename = "_version")]
     version: i64,
+    sort: Value,
 }
+
+/// An engine gives 10,000 at most unless told otherwise.
+const PAGE: usize = 1_000;
 
 impl Elasticsearch {
     /// Makes everything that was acknowledged so far visible to searches.
@@ -44,19 +57,14 @@ impl Elasticsearch {
         self.send::<Value>(Method::POST, &format!("/{index}/_refresh"), None).map(drop)
     }
 
-    /// Loads the documents after an id, in the order of their ids, at most `limit`.
+    /// Loads up to 1,000 documents after a place, in the order of the field `id`.
     ///
     /// # Errors
     ///
-    /// Returns an error if the engine is away or refuses, or if a document's `_id` is no UUID.
-    pub fn load_held(
-        &self,
-        index: &str,
-        after: Option<Uuid>,
-        limit: usize,
-    ) -> Result<Vec<Held>, Error> {
+    /// Returns an error if the engine is away or refuses.
+    pub fn load_held(&self, index: &str, after: Option<&Value>) -> Result<HeldPage, Error> {
         let mut query = json!({
-            "size": limit,
+            "size": PAGE,
             // Not `_id`, on which Elasticsearch does not sort.
             "sort": [{ "id": "asc" }],
             "version": true,
@@ -64,15 +72,13 @@ impl Elasticsearch {
             "track_total_hits": false,
         });
         if let Some(after) = after {
-            query["search_after"] = json!([after]);
+            query["search_after"] = after.clone();
         }
         let path = format!("/{index}/_search?allow_partial_search_results=false");
         let answer: Answer = self.send(Method::POST, &path, Some(&query))?;
-        Ok(answer
-            .hits
-            .hits
-            .into_iter()
-            .map(|hit| Held { id: hit.id, version: hit.version })
-            .collect())
+        let hits = answer.hits.hits;
+        let last = hits.last().map(|hit| hit.sort.clone());
+        let held = |hit: Hit| Some(Held { id: hit.id.parse().ok()?, version: hit.version });
+        Ok(HeldPage { held: hits.into_iter().filter_map(held).collect(), last })
     }
 }

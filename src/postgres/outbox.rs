@@ -17,15 +17,15 @@ use super::{Connection, Error, Timestamp};
 pub enum Queue {
     /// Changed links, and persons and genres with few films.
     Urgent,
-    /// The films of a large fan-out.
-    FanOut,
+    /// The films of one that has very many.
+    Later,
 }
 
 impl Queue {
     fn op(self) -> &'static str {
         match self {
             Self::Urgent => "touch",
-            Self::FanOut => "fan_out",
+            Self::Later => "touch_later",
         }
     }
 }
@@ -67,10 +67,21 @@ struct CountRow {
     entries: i64,
 }
 
+/// What became of a chunk of entries.
+#[derive(Debug, Clone, Copy, QueryableByName)]
+pub struct Drained {
+    /// How many were done and forgotten.
+    #[diesel(sql_type = BigInt)]
+    pub forgotten: i64,
+    /// The last of them that were taken, done or not. `None`: there was none.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub last_id: Option<i64>,
+}
+
 /// Touches the films that entries ask for, and forgets these entries. One statement.
 ///
-/// Takes at most `row_limit` entries, the oldest first. An entry whose film is locked by a writer
-/// stays. Returns how many were forgotten.
+/// Takes at most `row_limit` entries after `after`, the oldest first. An entry whose film is locked by a
+/// writer stays.
 ///
 /// # Errors
 ///
@@ -79,36 +90,16 @@ pub fn drain_touches(
     conn: &mut Connection,
     epoch: i64,
     queue: Queue,
+    after: i64,
     row_limit: i32,
-) -> Result<u64, Error> {
+) -> Result<Drained, Error> {
     statement(include_str!("queries/drain_touches.sql"))
         .bind::<BigInt, _>(epoch)
         .bind::<Text, _>(queue.op())
+        .bind::<BigInt, _>(after)
         .bind::<Integer, _>(row_limit)
         .get_result(conn)
-        .map(|row: CountRow| row.entries.unsigned_abs())
         .map_err(Error::query("drain the touches of the outbox"))
-}
-
-/// Turns the tombstones of persons and genres into touches of the films that are still linked to
-/// them, and forgets these tombstones. One statement.
-///
-/// Where foreign keys cascade there is none; without them such links dangle.
-///
-/// # Errors
-///
-/// Returns an error if the statement fails; nothing is noted or forgotten then.
-pub fn expand_related_tombstones(
-    conn: &mut Connection,
-    epoch: i64,
-    row_limit: i32,
-) -> Result<u64, Error> {
-    statement(include_str!("queries/expand_related_tombstones.sql"))
-        .bind::<BigInt, _>(epoch)
-        .bind::<Integer, _>(row_limit)
-        .get_result(conn)
-        .map(|row: CountRow| row.entries.unsigned_abs())
-        .map_err(Error::query("drain the tombstones of persons and genres"))
 }
 
 /// Loads the oldest tombstones of films, at most `row_limit`.
@@ -120,7 +111,7 @@ pub fn load_tombstones(conn: &mut Connection, row_limit: i32) -> Result<Vec<Tomb
     statement(
         "SELECT o.id AS entry_id, o.row_id AS film_work_id, o.version,
             EXISTS (SELECT FROM content.film_work f WHERE f.id = o.row_id) AS is_back
-         FROM etl.outbox o WHERE o.op = 'tombstone' AND o.kind = 'film_work'
+         FROM etl.outbox o WHERE o.op = 'tombstone'
          ORDER BY o.id LIMIT $1",
     )
     .bind::<Integer, _>(row_limit)

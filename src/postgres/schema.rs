@@ -22,6 +22,8 @@ diesel::table! {
         system_identifier -> Nullable<Text>,
         /// PostgreSQL's own.
         timeline -> Nullable<Text>,
+        /// PostgreSQL's own.
+        catalogue_oid -> Nullable<Text>,
     }
 }
 

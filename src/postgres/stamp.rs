@@ -90,10 +90,16 @@ pub struct Rejection {
 /// Records the films whose documents were refused, if they are still as they were read. They are
 /// not pending until they change, or until a growing pause is over. One statement.
 ///
+/// Returns the ids of those that it recorded; the others have changed, or a writer holds them.
+///
 /// # Errors
 ///
 /// Returns an error if the statement fails; all or none are recorded then.
-pub fn reject(conn: &mut Connection, epoch: i64, rejections: &[Rejection]) -> Result<(), Error> {
+pub fn reject(
+    conn: &mut Connection,
+    epoch: i64,
+    rejections: &[Rejection],
+) -> Result<Vec<Uuid>, Error> {
     let columns = Columns::of(rejections.iter().map(|rejection| &rejection.film));
     let versions: Vec<i64> = rejections.iter().map(|r| r.film.version()).collect();
     let error_types: Vec<&str> = rejections.iter().map(|r| &*r.error_type).collect();
@@ -106,8 +112,8 @@ pub fn reject(conn: &mut Connection, epoch: i64, rejections: &[Rejection]) -> Re
         .bind::<Array<BigInt>, _>(versions)
         .bind::<Array<Text>, _>(error_types)
         .bind::<Array<Text>, _>(reasons)
-        .execute(conn)
-        .map(drop)
+        .load(conn)
+        .map(into_ids)
         .map_err(Error::query("record rejected documents"))
 }
 
@@ -133,12 +139,12 @@ pub fn touch(conn: &mut Connection, past: &[(Uuid, Timestamp)]) -> Result<Vec<Uu
 /// # Errors
 ///
 /// Returns an error if the statement fails; none is pending again then.
-pub fn retry_rejected(conn: &mut Connection, row_limit: usize) -> Result<usize, Error> {
+pub fn retry_rejected(conn: &mut Connection, row_limit: i32) -> Result<usize, Error> {
     // The next pause is set when the document is refused again; the hour is for a film that is
     // locked now. A film that is gone has nothing to be tried again.
     statement(
         "WITH due AS (
-            SELECT kind, row_id FROM etl.rejected WHERE retry_at <= clock_timestamp()
+            SELECT kind, row_id FROM etl.rejected WHERE retry_at <= now()
             ORDER BY retry_at LIMIT $1 FOR UPDATE SKIP LOCKED
          ), postponed AS (
             UPDATE etl.rejected r SET retry_at = clock_timestamp() + interval '1 hour'
@@ -152,7 +158,7 @@ pub fn retry_rejected(conn: &mut Connection, row_limit: usize) -> Result<usize, 
          SELECT t.id FROM (SELECT array_agg(row_id) AS ids FROM due) AS d,
             etl.touch_film_works(d.ids) AS t (id)",
     )
-    .bind::<Integer, _>(i32::try_from(row_limit).unwrap_or(i32::MAX))
+    .bind::<Integer, _>(row_limit)
     .execute(conn)
     .map_err(Error::query("try rejected films again"))
 }

@@ -1,5 +1,7 @@
 //! What the stamps speak of: which index, of which engine, of which database, under which epoch.
 
+use std::fmt;
+
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 
@@ -43,6 +45,17 @@ pub struct DatabaseIdentity {
     /// Moves when a standby is promoted and after a recovery to a point in time.
     #[diesel(sql_type = Text)]
     pub timeline: String,
+    /// The numbers of the database and of the table `film_work` in it: a dump that is restored gets
+    /// others, and so does a copy of the database beside it.
+    #[diesel(sql_type = Text)]
+    pub catalogue_oid: String,
+}
+
+impl fmt::Display for DatabaseIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { system_identifier, timeline, catalogue_oid } = self;
+        write!(f, "{system_identifier}, timeline {timeline}, catalogue {catalogue_oid}")
+    }
 }
 
 #[derive(Queryable, Selectable)]
@@ -55,6 +68,7 @@ struct Row {
     cluster_uuid: Option<String>,
     system_identifier: Option<String>,
     timeline: Option<String>,
+    catalogue_oid: Option<String>,
 }
 
 impl From<Row> for State {
@@ -67,6 +81,7 @@ impl From<Row> for State {
             database: DatabaseIdentity {
                 system_identifier: row.system_identifier.unwrap_or_default(),
                 timeline: row.timeline.unwrap_or_default(),
+                catalogue_oid: row.catalogue_oid.unwrap_or_default(),
             },
         });
         Self { epoch: row.epoch, binding }
@@ -131,6 +146,7 @@ pub fn bind(conn: &mut Connection, binding: &Binding) -> Result<(), Error> {
             state::cluster_uuid.eq(&binding.cluster_uuid),
             state::system_identifier.eq(&binding.database.system_identifier),
             state::timeline.eq(&binding.database.timeline),
+            state::catalogue_oid.eq(&binding.database.catalogue_oid),
         ))
         .execute(conn)
         .map(drop)
@@ -147,7 +163,9 @@ pub fn load_identity(conn: &mut Connection) -> Result<DatabaseIdentity, Error> {
     // is written now begins with the one that counts.
     statement(
         "SELECT s.system_identifier::text,
-            left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS timeline
+            left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS timeline,
+            (SELECT oid FROM pg_database WHERE datname = current_database()) || '/' ||
+                to_regclass('content.film_work')::oid AS catalogue_oid
          FROM pg_control_system() AS s",
     )
     .get_result(conn)
@@ -207,16 +225,19 @@ pub fn forget_changes(conn: &mut Connection) -> Result<(), Error> {
         #[diesel(sql_type = BigInt)]
         stamped: i64,
     }
+    const CHUNK: i64 = 2_000;
     for table in ["DELETE FROM etl.outbox", "DELETE FROM etl.rejected"] {
         statement(table).execute(conn).map_err(Error::query("empty the outbox"))?;
     }
     for kind in ["person", "genre"] {
         loop {
-            let row: Stamped = statement("SELECT etl.reset_fan_outs($1, 2000) AS stamped")
+            let row: Stamped = statement("SELECT etl.reset_fan_outs($1, $2::integer) AS stamped")
                 .bind::<Text, _>(kind)
+                .bind::<BigInt, _>(CHUNK)
                 .get_result(conn)
                 .map_err(Error::query("reset the fan-outs"))?;
-            if row.stamped == 0 {
+            // Not until there is none: others may change as fast as we mark.
+            if row.stamped < CHUNK {
                 break;
             }
         }

@@ -18,9 +18,9 @@ pub struct Work {
     /// Films are to be touched.
     #[diesel(sql_type = Bool)]
     pub touches: bool,
-    /// Films of a large fan-out are to be touched.
+    /// Films of a person or genre with very many are to be touched.
     #[diesel(sql_type = Bool)]
-    pub fan_out_touches: bool,
+    pub later_touches: bool,
     /// Rows were deleted.
     #[diesel(sql_type = Bool)]
     pub tombstones: bool,
@@ -43,7 +43,7 @@ impl Work {
     #[must_use]
     pub fn is_none(&self) -> bool {
         !(self.touches
-            || self.fan_out_touches
+            || self.later_touches
             || self.tombstones
             || self.sweeps
             || self.fan_outs
@@ -63,14 +63,16 @@ pub fn load_work(conn: &mut Connection) -> Result<Work, Error> {
     statement(format!(
         "SELECT epoch,
             EXISTS (SELECT FROM (SELECT FROM etl.outbox WHERE op = 'touch' ORDER BY id LIMIT 1) o) AS touches,
-            EXISTS (SELECT FROM (SELECT FROM etl.outbox WHERE op = 'fan_out' ORDER BY id LIMIT 1) o) AS fan_out_touches,
+            EXISTS (SELECT FROM (SELECT FROM etl.outbox WHERE op = 'touch_later' ORDER BY id LIMIT 1) o) AS later_touches,
             EXISTS (SELECT FROM (SELECT FROM etl.outbox WHERE op = 'tombstone' ORDER BY id LIMIT 1) o) AS tombstones,
             EXISTS (SELECT FROM (SELECT FROM etl.outbox WHERE op = 'sweep' ORDER BY id LIMIT 1) o) AS sweeps,
-            EXISTS (SELECT FROM (SELECT FROM content.person WHERE fanned_out_at IS NULL
+            EXISTS (SELECT FROM (SELECT FROM etl.outbox WHERE op = 'fan_out' ORDER BY id LIMIT 1) o)
+            OR EXISTS (SELECT FROM (SELECT FROM content.person WHERE fanned_out_at IS NULL
                 ORDER BY touched_at, id LIMIT 1) p)
             OR EXISTS (SELECT FROM (SELECT FROM content.genre WHERE fanned_out_at IS NULL
                 ORDER BY touched_at, id LIMIT 1) g) AS fan_outs,
-            EXISTS (SELECT FROM etl.rejected WHERE retry_at <= clock_timestamp()) AS retries,
+            EXISTS (SELECT FROM (SELECT FROM etl.rejected WHERE retry_at <= now()
+                ORDER BY retry_at LIMIT 1) r) AS retries,
             EXISTS (SELECT FROM (SELECT FROM content.film_work WHERE {PENDING}
                 ORDER BY touched_at, id LIMIT 1) f) AS films
          FROM etl.state WHERE kind = 'movies'"

@@ -1,7 +1,5 @@
 //! The answers to a bulk request of films, by what is to be done about them.
 
-use uuid::Uuid;
-
 use crate::elasticsearch;
 use crate::elasticsearch::bulk::Outcome;
 use crate::error::Error;
@@ -15,10 +13,31 @@ pub(super) struct Answers {
     pub acknowledged: Vec<AsRead>,
     /// To be recorded.
     pub rejections: Vec<Rejection>,
-    /// The version that the engine holds, as a moment to be touched past.
-    pub conflicts: Vec<(Uuid, Timestamp)>,
-    /// What concerns the request and not the document; the worst of it.
+    /// To be touched past what the engine holds.
+    pub conflicts: Vec<(AsRead, Timestamp)>,
+    /// What concerns the request and not the document; the last of it.
     pub failure: Option<Error>,
+}
+
+/// What the engine has answered for one film.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// It has the document.
+    Acknowledged(AsRead),
+    /// It refuses the document.
+    Rejected(Rejection),
+    /// It holds a version of this moment, higher than ours.
+    Conflict(AsRead, Timestamp),
+}
+
+impl Answered {
+    /// Returns the film, as it was when its document was built.
+    pub fn film(&self) -> AsRead {
+        match self {
+            Self::Acknowledged(film) | Self::Conflict(film, _) => *film,
+            Self::Rejected(rejection) => rejection.film,
+        }
+    }
 }
 
 impl Answers {
@@ -28,11 +47,13 @@ impl Answers {
         let mut busy = 0;
         for (film, outcome) in answers {
             match outcome {
-                Outcome::Acknowledged => sorted.acknowledged.push(film),
+                Outcome::Acknowledged => sorted.push(Answered::Acknowledged(film)),
                 Outcome::Rejected { error_type, reason } => {
-                    sorted.rejections.push(Rejection { film, error_type, reason });
+                    sorted.push(Answered::Rejected(Rejection { film, error_type, reason }));
                 }
-                Outcome::Conflict { engine_version } => sorted.conflict(film, engine_version),
+                Outcome::Conflict { engine_version } => {
+                    sorted.push(conflict(film, engine_version));
+                }
                 Outcome::Busy(reason) => {
                     busy += 1;
                     let err = elasticsearch::Error::Busy { items: busy, reason };
@@ -44,18 +65,36 @@ impl Answers {
         sorted
     }
 
-    /// The engine holds a higher version than ours: the clock stepped back, or somebody wrote the
-    /// document by hand. The film is touched past it, and goes out again.
-    fn conflict(&mut self, film: AsRead, engine_version: i64) {
-        if let Some(moment) = moment_of(engine_version) {
-            self.conflicts.push((film.id, moment));
-            return;
+    /// Adds an answer.
+    pub fn push(&mut self, answered: Answered) {
+        match answered {
+            Answered::Acknowledged(film) => self.acknowledged.push(film),
+            Answered::Rejected(rejection) => self.rejections.push(rejection),
+            Answered::Conflict(film, past) => self.conflicts.push((film, past)),
         }
-        self.rejections.push(Rejection {
+    }
+
+    /// Returns each answer by itself.
+    pub fn each(&self) -> impl Iterator<Item = Answered> {
+        let acknowledged = self.acknowledged.iter().copied().map(Answered::Acknowledged);
+        let rejected = self.rejections.iter().cloned().map(Answered::Rejected);
+        let conflicts = self.conflicts.iter().map(|(film, past)| Answered::Conflict(*film, *past));
+        acknowledged.chain(rejected).chain(conflicts)
+    }
+}
+
+/// The engine holds a higher version than ours: the clock stepped back, or somebody wrote the document
+/// by hand. The film is to be touched past it, and goes out again.
+fn conflict(film: AsRead, engine_version: i64) -> Answered {
+    match moment_of(engine_version) {
+        Some(past) => Answered::Conflict(film, past),
+        None => Answered::Rejected(Rejection {
             film,
             error_type: "version_conflict_engine_exception".to_owned(),
-            reason: format!("the engine holds version {engine_version}, and there is no higher one: run `etl init-es`"),
-        });
+            reason: format!(
+                "the engine holds version {engine_version}, and there is no higher one: run `etl init-es`"
+            ),
+        }),
     }
 }
 

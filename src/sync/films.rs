@@ -5,7 +5,7 @@
 //! version that was read is never too high for the relations that were. The document goes out with
 //! that version. The stamp is last, and only on what is still as it was read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use log::{error, warn};
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use crate::postgres::film_work::{
 };
 use crate::postgres::flush_wal;
 use crate::postgres::stamp::{self, AsRead, Rejection};
-use crate::sync::answers::Answers;
+use crate::sync::answers::{Answered, Answers};
 use crate::sync::session::Session;
 
 /// Where the reading of pending films has come to.
@@ -26,9 +26,9 @@ use crate::sync::session::Session;
 pub struct FilmQueue {
     /// The pass through a backlog, if there is one.
     pass: Option<Pass>,
-    /// Acknowledged, but a writer held the row when it was to be stamped. Only the stamp is tried
-    /// again, for as long as the row is the same.
-    acknowledged: HashMap<Uuid, AsRead>,
+    /// What the engine has answered for films that a writer held when it was to be written down. Only
+    /// that is tried again, for as long as the row is the same.
+    answered: HashMap<Uuid, Answered>,
 }
 
 /// A pass through more pending films than one page holds.
@@ -41,7 +41,7 @@ struct Pass {
 }
 
 impl FilmQueue {
-    /// Nothing is pending, so nothing acknowledged is left to be stamped, either.
+    /// Nothing is pending, so nothing is left to be written down, either.
     pub(super) fn end_of_queue(&mut self) {
         *self = Self::default();
     }
@@ -50,18 +50,12 @@ impl FilmQueue {
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Batch {
+    /// The page had no room for more films.
+    pub is_full: bool,
     /// Documents that the engine acknowledged.
     pub acknowledged: usize,
-    /// Films that were stamped, or recorded as rejected.
-    pub stamped: usize,
-}
-
-impl Batch {
-    /// Returns true if there was nothing to do, or nothing that could be done.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
+    /// Films that were stamped, recorded as rejected, or touched past a conflict.
+    pub settled: usize,
 }
 
 /// Indexes at most one page of pending films.
@@ -72,12 +66,16 @@ impl Batch {
 /// again, which does no harm.
 pub fn index_batch(session: &mut Session) -> Result<Batch, Error> {
     let films = load_page(session)?;
-    let mut batch = Batch::default();
-    let (settled, unsent): (Vec<_>, Vec<_>) = films
-        .into_iter()
-        .partition(|film| session.films.acknowledged.get(&film.id) == Some(&film.as_read()));
-    let settled: Vec<AsRead> = settled.iter().map(FilmWork::as_read).collect();
-    batch.stamped += stamp(session, &settled)?;
+    let mut batch = Batch { is_full: films.len() >= session.limits.batch_rows, ..Batch::default() };
+    let mut answers = Answers::default();
+    let mut unsent = Vec::with_capacity(films.len());
+    for film in films {
+        match session.films.answered.get(&film.id) {
+            Some(answered) if answered.film() == film.as_read() => answers.push(answered.clone()),
+            _ => unsent.push(film),
+        }
+    }
+    batch.settled += settle(session, &answers)?;
 
     let documents = build_documents(session, unsent)?;
     let mut unsent = documents.as_slice();
@@ -86,25 +84,25 @@ pub fn index_batch(session: &mut Session) -> Result<Batch, Error> {
         let (sent, rest) = unsent.split_at(body.operations());
         let request = send_and_settle(session, sent, &body)?;
         batch.acknowledged += request.acknowledged;
-        batch.stamped += request.stamped;
+        batch.settled += request.settled;
         unsent = rest;
     }
     Ok(batch)
 }
 
-/// Loads the next page. In a backlog what was touched since the pass began goes first, so that an
-/// edit does not wait behind a whole load.
+/// Loads the next page. In a backlog half of it is kept for what was touched since the pass began, so
+/// that neither an edit waits behind a whole load, nor a load behind a steady trickle of edits.
 fn load_page(session: &mut Session) -> Result<Vec<FilmWork>, Error> {
     let (rows, bytes) = (session.limits.batch_rows, session.limits.bulk_bytes);
     let conn = &mut session.conn;
     if let Some(pass) = session.films.pass {
-        let fresh = load_pending(conn, pass.horizon, rows, bytes)?;
-        if fresh.iter().any(|film| !session.films.acknowledged.contains_key(&film.id)) {
-            return Ok(fresh);
-        }
-        let page = load_pending(conn, pass.position, rows, bytes)?;
-        if let Some(last) = page.last() {
+        let mut page = load_pending(conn, pass.horizon, rows.div_ceil(2), bytes)?;
+        let backlog = load_pending(conn, pass.position, (rows - page.len()).max(1), bytes)?;
+        if let Some(last) = backlog.last() {
             session.films.pass = Some(Pass { position: last.position(), ..pass });
+            // Near its end the backlog comes to the same films.
+            let fresh: HashSet<Uuid> = page.iter().map(|film| film.id).collect();
+            page.extend(backlog.into_iter().filter(|film| !fresh.contains(&film.id)));
             return Ok(page);
         }
     }
@@ -178,7 +176,13 @@ fn send_and_settle(
         Err(err) => return Err(err),
     };
     let films = documents.iter().map(|(film, _)| *film);
-    settle(session, Answers::sort(films.zip(outcomes)))
+    let mut answers = Answers::sort(films.zip(outcomes));
+    let failure = answers.failure.take();
+    let settled = settle(session, &answers)?;
+    match failure {
+        Some(failure) => Err(failure),
+        None => Ok(Batch { acknowledged: answers.acknowledged.len(), settled, ..Batch::default() }),
+    }
 }
 
 fn send_halves(
@@ -190,52 +194,44 @@ fn send_halves(
     for half in [first, second] {
         let part = send_and_settle(session, half, &build_body(half, usize::MAX))?;
         batch.acknowledged += part.acknowledged;
-        batch.stamped += part.stamped;
+        batch.settled += part.settled;
     }
     Ok(batch)
 }
 
-/// Acts on the answers: stamps what was acknowledged, records what was rejected, touches what was in
-/// conflict, and only then speaks of what failed.
-fn settle(session: &mut Session, answers: Answers) -> Result<Batch, Error> {
-    let mut batch = Batch { acknowledged: answers.acknowledged.len(), ..Batch::default() };
+/// Writes down what the engine has answered: stamps what was acknowledged, records what was rejected,
+/// touches what was in conflict. Returns how many that were; the others are remembered.
+fn settle(session: &mut Session, answers: &Answers) -> Result<usize, Error> {
+    let Session { conn, epoch, films, .. } = session;
+    let mut done = Vec::new();
     // Last of all that is done with an acknowledged document, on purpose. A crash before this line
     // sends it again, which does no harm; a stamp that comes any earlier could lose it.
-    batch.stamped += stamp(session, &answers.acknowledged)?;
+    if !answers.acknowledged.is_empty() {
+        done.extend(stamp::stamp(conn, *epoch, &answers.acknowledged)?);
+    }
     if !answers.rejections.is_empty() {
-        stamp::reject(&mut session.conn, session.epoch, &answers.rejections)?;
-        batch.stamped += answers.rejections.len();
-        report(&answers.rejections);
+        let recorded = stamp::reject(conn, *epoch, &answers.rejections)?;
+        report(&answers.rejections, &recorded);
+        done.extend(recorded);
     }
     if !answers.conflicts.is_empty() {
-        batch.stamped += stamp::touch(&mut session.conn, &answers.conflicts)?.len();
+        let past = answers.conflicts.iter().map(|(film, past)| (film.id, *past));
+        done.extend(stamp::touch(conn, &past.collect::<Vec<_>>())?);
     }
-    match answers.failure {
-        Some(failure) => Err(failure),
-        None => Ok(batch),
-    }
+    let done: HashSet<Uuid> = done.into_iter().collect();
+    films.answered.retain(|id, _| !done.contains(id));
+    let held = answers.each().filter(|answered| !done.contains(&answered.film().id));
+    films.answered.extend(held.map(|answered| (answered.film().id, answered)));
+    Ok(done.len())
 }
 
-/// Stamps films, and remembers those that could not be. Returns how many it stamped.
-fn stamp(session: &mut Session, films: &[AsRead]) -> Result<usize, Error> {
-    if films.is_empty() {
-        return Ok(0);
-    }
-    let stamped = stamp::stamp(&mut session.conn, session.epoch, films)?;
-    let acknowledged = &mut session.films.acknowledged;
-    acknowledged.extend(films.iter().map(|film| (film.id, *film)));
-    for id in &stamped {
-        acknowledged.remove(id);
-    }
-    Ok(stamped.len())
-}
-
-fn report(rejections: &[Rejection]) {
-    if let [Rejection { film, error_type, reason }, others @ ..] = rejections {
-        let count = others.len() + 1;
+fn report(rejections: &[Rejection], recorded: &[Uuid]) {
+    if let Some(Rejection { film, error_type, reason }) =
+        rejections.iter().find(|rejection| recorded.contains(&rejection.film.id))
+    {
+        let (count, id) = (recorded.len(), film.id);
         error!(
-            "the engine rejects {count} documents, listed in etl.rejected; film {}: {error_type}: {reason}",
-            film.id
+            "the engine rejects {count} documents, listed in etl.rejected; film {id}: {error_type}: {reason}"
         );
     }
 }

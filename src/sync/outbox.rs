@@ -3,6 +3,7 @@
 use log::info;
 use uuid::Uuid;
 
+use crate::elasticsearch;
 use crate::elasticsearch::bulk::{BulkBody, Outcome};
 use crate::elasticsearch::search::Held;
 use crate::error::Error;
@@ -49,11 +50,16 @@ pub fn bury(session: &mut Session) -> Result<usize, Error> {
             // Goes again past the engine's version, if the film is still absent then.
             Outcome::Conflict { engine_version } => match moment_of(engine_version) {
                 Some(moment) => raise_tombstone(&mut session.conn, tombstone.entry_id, moment)?,
-                None => failure = Some(beyond(tombstone.film_work_id, engine_version)),
+                None => {
+                    let reason = format!(
+                        "there is no higher version than {engine_version}: run `etl init-es`"
+                    );
+                    failure = Some(undeletable(tombstone.film_work_id, 409, &reason));
+                }
             },
             Outcome::Rejected { error_type, reason } => {
                 let reason = format!("{error_type}: {reason}");
-                failure = Some(request_failure(Outcome::Unknown { status: 400, reason }));
+                failure = Some(undeletable(tombstone.film_work_id, 400, &reason));
             }
             other => failure = Some(request_failure(other)),
         }
@@ -63,10 +69,10 @@ pub fn bury(session: &mut Session) -> Result<usize, Error> {
     failure.map_or(Ok(forgotten), Err)
 }
 
-fn beyond(id: Uuid, engine_version: i64) -> Error {
-    Error::State(format!(
-        "the engine holds version {engine_version} of the deleted film {id}, and there is no higher one: run `etl init-es`"
-    ))
+/// Names the failure of a document that cannot be deleted; others can.
+fn undeletable(id: Uuid, status: u16, reason: &str) -> Error {
+    let reason = format!("the deleted film {id}: {reason}");
+    elasticsearch::Error::Item { status, reason }.into()
 }
 
 /// Carries out the sweep markers that truncated tables have left. Returns how many.
@@ -92,18 +98,19 @@ fn sweep_films(session: &mut Session, sweep: &Sweep) -> Result<(), Error> {
     let index_name = session.index_name().to_owned();
     // Searches see only what was refreshed.
     session.elasticsearch.refresh(&index_name)?;
-    let limit = session.limits.batch_rows;
     let mut after = None;
     let mut deleted = 0;
     loop {
         session.check_leadership()?;
-        let page = session.elasticsearch.load_held(&index_name, after, limit)?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.id);
-        let ids: Vec<Uuid> = page.iter().map(|held| held.id).collect();
+        let page = session.elasticsearch.load_held(&index_name, after.as_ref())?;
+        let ids: Vec<Uuid> = page.held.iter().map(|held| held.id).collect();
         let absent = find_absent(&mut session.conn, &ids)?;
         deleted += absent.len();
-        delete_held(session, &page, &absent, version_of(sweep.version))?;
+        delete_held(session, &page.held, &absent, version_of(sweep.version))?;
+        after = page.last;
+        if after.is_none() {
+            break;
+        }
     }
     info!("the table film_work was truncated: removed {deleted} documents");
     Ok(())
@@ -135,7 +142,7 @@ fn delete_held(
         }
         Some(Outcome::Rejected { error_type, reason }) => {
             let reason = format!("{error_type}: {reason}");
-            Err(request_failure(Outcome::Unknown { status: 400, reason }))
+            Err(elasticsearch::Error::Item { status: 400, reason }.into())
         }
         Some(other) => Err(request_failure(other)),
     }

@@ -16,18 +16,51 @@ use crate::postgres::state::{self, Binding};
 use crate::postgres::{Connection, DatabaseUrl, connect, lock};
 use crate::sync::films::FilmQueue;
 use crate::sync::leader::Leadership;
+use crate::sync::touches::Places;
 
-/// How much is sent at a time.
-#[derive(Debug, Clone, Copy)]
+/// How much is sent at a time, and how long an answer may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Rows of a page, and operations of a bulk request.
     pub batch_rows: usize,
     /// Bytes of a bulk request; one document alone may be larger.
     pub bulk_bytes: usize,
+    /// The deadline of a bulk request.
+    pub timeout: Duration,
 }
 
-/// The deadline of a bulk request: an engine on a busy machine may well take half a minute.
-const BULK_TIMEOUT: Duration = Duration::from_secs(60);
+impl Limits {
+    /// An engine on a busy machine may well take half a minute for a bulk request.
+    pub const TIMEOUT: Duration = Duration::from_secs(60);
+
+    /// A request that takes longer than this will not do with more time.
+    const TIMEOUT_MAX: Duration = Duration::from_secs(600);
+
+    /// Returns what to try after a request that took too long: half as much, in twice the time. Slow is
+    /// not a failure.
+    #[must_use]
+    pub fn after_timeout(self) -> Self {
+        Self {
+            batch_rows: self.batch_rows.div_ceil(2),
+            bulk_bytes: self.bulk_bytes.div_ceil(2),
+            timeout: (self.timeout * 2).min(Self::TIMEOUT_MAX),
+        }
+    }
+
+    /// Returns what to try after a request that was in time: twice as much, until it is as much as the
+    /// settings say. The time goes back only then.
+    #[must_use]
+    pub fn after_success(self, settings: Self) -> Self {
+        if (self.batch_rows, self.bulk_bytes) == (settings.batch_rows, settings.bulk_bytes) {
+            return settings;
+        }
+        Self {
+            batch_rows: (self.batch_rows * 2).min(settings.batch_rows),
+            bulk_bytes: (self.bulk_bytes * 2).min(settings.bulk_bytes),
+            timeout: self.timeout,
+        }
+    }
+}
 
 /// How often the engine is asked whether the index is still the one of the state.
 const BINDING_CHECK: Duration = Duration::from_secs(2);
@@ -39,6 +72,7 @@ pub struct Session<'a> {
     pub(super) limits: Limits,
     pub(super) epoch: i64,
     pub(super) films: FilmQueue,
+    pub(super) places: Places,
     leadership: &'a Leadership,
     binding: Binding,
     binding_checked: Instant,
@@ -65,7 +99,7 @@ impl<'a> Session<'a> {
         if moved.binding.as_ref() != Some(&binding) {
             return Err(Error::Rival("the state is being changed by `etl init-es`".to_owned()));
         }
-        replace_write_alias(elasticsearch, &binding.index_name, moved.epoch)?;
+        replace_write_alias(&mut conn, elasticsearch, &binding.index_name, moved.epoch)?;
         debug!("term {} of index {} begins", moved.epoch, binding.index_name);
         Ok(Self {
             conn,
@@ -73,10 +107,16 @@ impl<'a> Session<'a> {
             limits,
             epoch: moved.epoch,
             films: FilmQueue::default(),
+            places: Places::default(),
             leadership,
             binding,
             binding_checked: Instant::now(),
         })
+    }
+
+    /// Sends as much at a time from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Returns the index that is kept.
@@ -122,7 +162,7 @@ impl<'a> Session<'a> {
         // Last, right before sending: a process that was frozen must not send when it wakes up.
         self.check_leadership()?;
         let alias = Index::write_alias(&self.binding.index_name, self.epoch);
-        Ok(self.elasticsearch.bulk(&alias, body, BULK_TIMEOUT)?)
+        Ok(self.elasticsearch.bulk(&alias, body, self.limits.timeout)?)
     }
 }
 
@@ -162,11 +202,8 @@ fn check_database(conn: &mut Connection, binding: &Binding) -> Result<(), Error>
         return Ok(());
     }
     Err(Error::State(format!(
-        "the database is {} on timeline {}, but the stamps were made on {} on timeline {} (it was restored or failed over since, so they may not be true): run `etl init-es`",
-        database.system_identifier,
-        database.timeline,
-        binding.database.system_identifier,
-        binding.database.timeline
+        "the database is {database}, but the stamps were made on {} (it was restored, copied or failed over since, so they may not be true): run `etl init-es`",
+        binding.database
     )))
 }
 
@@ -193,20 +230,47 @@ fn check_index(elasticsearch: &Elasticsearch, binding: &Binding) -> Result<(), E
 /// Lets the private write alias carry this epoch alone, in one request. What is on its way through an
 /// older one is refused from now on.
 fn replace_write_alias(
+    conn: &mut Connection,
     elasticsearch: &Elasticsearch,
     index_name: &str,
     epoch: i64,
 ) -> Result<(), Error> {
     let private = format!("{index_name}.w");
-    let index = || index_name.to_owned();
-    let mut actions: Vec<AliasAction> = elasticsearch
-        .find_index(index_name)?
-        .map(|index| index.aliases)
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|alias| alias.starts_with(&private))
-        .map(|alias| AliasAction::Remove { index: index(), alias })
-        .collect();
-    actions.push(AliasAction::Add { index: index(), alias: Index::write_alias(index_name, epoch) });
+    // All indices that have one: a copy that was restored from a snapshot has it, too.
+    let indices = elasticsearch.load_indices(&format!("{private}*,{index_name}"))?;
+    let mut actions = Vec::new();
+    let mut latest = 0;
+    for index in indices {
+        for alias in index.aliases.into_iter().filter(|alias| alias.starts_with(&private)) {
+            latest = latest.max(alias[private.len()..].parse().unwrap_or(0));
+            actions.push(AliasAction::Remove { index: index.name.clone(), alias });
+        }
+    }
+    // The alias is made after its epoch, so there is none of an epoch that the state has yet to see.
+    if latest > epoch && latest > state::load_state(conn)?.epoch {
+        return Err(Error::State(format!(
+            "the index {index_name} was written under epoch {latest}, but the state is at {epoch} (the database was restored since, so the stamps may not be true): run `etl init-es`"
+        )));
+    }
+    let alias = Index::write_alias(index_name, epoch);
+    actions.push(AliasAction::Add { index: index_name.to_owned(), alias });
     Ok(elasticsearch.update_aliases(&actions)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_takes_too_long_is_tried_smaller_and_longer_until_it_is_in_time() {
+        let settings = Limits { batch_rows: 1_000, bulk_bytes: 4_096, timeout: Limits::TIMEOUT };
+        let once = settings.after_timeout();
+        assert_eq!((once.batch_rows, once.bulk_bytes, once.timeout.as_secs()), (500, 2_048, 120));
+        let often = (0..20).fold(settings, |limits, _| limits.after_timeout());
+        assert_eq!((often.batch_rows, often.bulk_bytes, often.timeout.as_secs()), (1, 1, 600));
+
+        let better = once.after_success(settings);
+        assert_eq!((better.batch_rows, better.timeout.as_secs()), (1_000, 120));
+        assert_eq!(better.after_success(settings), settings);
+    }
 }

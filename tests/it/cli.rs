@@ -229,7 +229,12 @@ fn an_env_file_in_a_folder_above_is_not_read() {
 #[test]
 fn a_broken_env_file_does_not_show_its_passwords() {
     let folder = Folder::new("secret_env_file");
-    for line in ["DATABASE_URL=postgres://films:hunter2 3@host/films", "export hunter2", "PGPASSWORD='hunter2", "PGPASSWORD=hunter2=3 4"] {
+    for line in [
+        "DATABASE_URL=postgres://films:hunter2 3@host/films",
+        "export hunter2",
+        "PGPASSWORD='hunter2",
+        "PGPASSWORD=hunter2=3 4",
+    ] {
         fs::write(folder.0.join(".env"), format!("{line}\n")).unwrap();
         let outcome = run(folder.etl(&["start"]));
         assert_eq!(outcome.code, Some(2), "{outcome}");

@@ -106,15 +106,22 @@ fn a_mapping_of_ones_own_is_used_and_one_that_is_wrong_is_refused() {
         path.to_str().unwrap().to_owned()
     };
 
-    let wrong = file("wrong.json", r#"{"mappings": {"properties": {"title": {"type": "novel"}}}}"#);
+    let with_title = |title: &str| {
+        format!(
+            r#"{{"mappings": {{"properties": {{"id": {{"type": "keyword"}}, "title": {{"type": "{title}"}}}}}}}}"#
+        )
+    };
+    let wrong = file("wrong.json", &with_title("novel"));
     let line = world.fail(&["init-es", "--mapping", &wrong]);
     assert!(line.contains("the engine refuses the mapping") && line.contains("novel"), "{line}");
     let line = world.fail(&["init-es", "--mapping", &file("broken.json", "{")]);
     assert!(line.contains("is not JSON"), "{line}");
+    let line = world.fail(&["init-es", "--mapping", &file("without.json", "{\"mappings\": {}}")]);
+    assert!(line.contains("a property `id` of the type `keyword`"), "{line}");
     assert_eq!(world.engine.indices(), before, "the index that was there still is");
     assert_eq!(world.sync(), 0);
 
-    let own = file("own.json", r#"{"mappings": {"properties": {"title": {"type": "keyword"}}}}"#);
+    let own = file("own.json", &with_title("keyword"));
     world.succeed(&["init-es", "--mapping", &own]);
     let name = world.engine.indices().remove(0);
     let index = &world.engine.succeed("GET", &format!("/{name}"), None)[&name];
@@ -192,4 +199,24 @@ fn beside_a_working_leader_nothing_is_missed() {
     let outcome = leader.wait();
     assert_eq!(outcome.code, Some(0), "{outcome}");
     assert_eq!(world.sync(), 0);
+}
+
+#[test]
+fn an_index_of_a_prefix_that_begins_with_our_alias_is_left_alone() {
+    let world = World::new("init_prefix");
+    let theirs = format!("{}_staging_", world.engine.alias());
+    let mut command = world.etl(&["init-es"]);
+    command.env("ETL_INDEX_PREFIX", &theirs);
+    let outcome = crate::support::command::run(command);
+    assert_eq!(outcome.code, Some(0), "{outcome}");
+    let before = world.engine.indices();
+    assert_eq!(before.len(), 2);
+    world.succeed(&["init-es"]);
+    let after = world.engine.indices();
+    assert_eq!(after.len(), 2);
+    assert_eq!(
+        after.iter().filter(|name| before.contains(name)).count(),
+        1,
+        "{before:?} {after:?}"
+    );
 }

@@ -221,3 +221,93 @@ fn what_is_late_of_an_earlier_term_is_refused() {
     assert_eq!(answer["items"][0]["index"]["status"], 404, "{answer}");
     world.check_in_step();
 }
+
+#[test]
+fn a_rejected_document_of_a_film_that_a_writer_holds_is_not_sent_again_and_again() {
+    let mut world = World::new("recovery_rejected_locked");
+    world.sql(FILMS);
+    world.sync();
+    let proxy = Proxy::new(&world.engine.url);
+    world.sql(&format!("UPDATE content.film_work SET rating = 1e300 WHERE id = '{FILM_1}'"));
+    let mut writer = world.database.client();
+    let mut transaction = writer.transaction().unwrap();
+    let lock = format!("SELECT FROM content.film_work WHERE id = '{FILM_1}' FOR UPDATE");
+    transaction.batch_execute(&lock).unwrap();
+    let running = world.spawn(&["start", "--elasticsearch-url", &proxy.url]);
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(proxy.bulk_requests(), 1);
+    transaction.rollback().unwrap();
+    wait_for_row(&mut world, "SELECT FROM etl.rejected");
+    running.signal("-TERM");
+    let outcome = running.wait();
+    assert_eq!(outcome.stderr.matches("the engine rejects 1 documents").count(), 1, "{outcome}");
+}
+
+fn wait_for_row(world: &mut World, sql: &str) {
+    for _ in 0..200 {
+        if !world.client.query(sql, &[]).unwrap().is_empty() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("no row within 10 s: {sql}");
+}
+
+#[test]
+fn a_film_that_a_writer_holds_keeps_no_other_from_being_touched() {
+    let mut world = World::new("recovery_head");
+    world.sql(FILMS);
+    world.sync();
+    let mut writer = world.database.client();
+    let mut transaction = writer.transaction().unwrap();
+    let lock = format!("SELECT FROM content.film_work WHERE id = '{FILM_1}' FOR UPDATE");
+    transaction.batch_execute(&lock).unwrap();
+    // More entries of the locked film than one chunk takes, and behind them one of another.
+    for _ in 0..2_500 {
+        world.sql("INSERT INTO etl.outbox (op, row_id) VALUES ('touch', '00000000-0000-4000-9000-000000000001')");
+    }
+    world.sql("DELETE FROM content.genre_film_work WHERE film_work_id = '00000000-0000-4000-9000-000000000002'");
+    let running = world.spawn(&["start"]);
+    world.wait_in_step();
+    transaction.rollback().unwrap();
+    wait_for_row(&mut world, "SELECT WHERE NOT EXISTS (SELECT FROM etl.outbox)");
+    running.signal("-TERM");
+    assert_eq!(running.wait().code, Some(0));
+    world.check_in_step();
+}
+
+#[test]
+fn a_second_index_under_the_private_alias_is_put_right() {
+    let mut world = World::new("recovery_two_indices");
+    world.sql(FILMS);
+    let running = world.spawn(&["start"]);
+    world.wait_in_step();
+    let name = world.engine.indices().remove(0);
+    let epoch: i64 = world.client.query_one("SELECT epoch FROM etl.state", &[]).unwrap().get(0);
+    let copy = json!({ "aliases": { format!("{name}.w{epoch}"): {} } });
+    world.engine.succeed("PUT", &format!("/{}copy", world.engine.prefix), Some(&copy));
+    world.sql("UPDATE content.film_work SET title = 'edited'");
+    world.wait_in_step();
+    assert!(world.client.query("SELECT FROM etl.rejected", &[]).unwrap().is_empty());
+    running.signal("-TERM");
+    assert_eq!(running.wait().code, Some(0));
+}
+
+#[test]
+fn a_truncated_table_is_swept_whatever_the_size_of_a_batch_and_whatever_else_is_in_the_index() {
+    let mut world = World::new("recovery_sweep");
+    world.sql(FILMS);
+    world.sql(
+        "INSERT INTO content.film_work (id, title)
+               SELECT gen_random_uuid(), 'Film' FROM generate_series(1, 2500)",
+    );
+    world.sync();
+    let name = world.engine.indices().remove(0);
+    let foreign = json!({ "id": "no-film" });
+    world.engine.succeed("PUT", &format!("/{name}/_doc/no-film"), Some(&foreign));
+    world.sql("TRUNCATE content.film_work CASCADE");
+    world.succeed(&["start", "--until-idle", "--batch-size", "20000"]);
+    world.engine.succeed("DELETE", &format!("/{name}/_doc/no-film"), None);
+    world.check_in_step();
+    assert!(world.engine.documents().is_empty());
+}

@@ -129,8 +129,8 @@ fn a_state_that_does_not_fit_is_said_with_the_remedy_and_nothing_is_sent() {
     assert!(line.contains("`other-`") && line.contains("`etl init-es`"), "{line}");
 
     check_state(&mut world, "cluster_uuid = 'AnotherCluster'", "the engine is cluster ");
-    check_state(&mut world, "system_identifier = '7'", "restored or failed over");
-    check_state(&mut world, "timeline = '00000009'", "restored or failed over");
+    check_state(&mut world, "system_identifier = '7'", "restored, copied or failed over");
+    check_state(&mut world, "timeline = '00000009'", "restored, copied or failed over");
     check_state(&mut world, "index_uuid = 'AnotherIndex'", "deleted and made again");
     check_state(&mut world, "index_name = index_name || 'x'", "is missing");
 
@@ -156,6 +156,82 @@ fn check_state(world: &mut World, change: &str, complaint: &str) {
     let line = world.fail(&["start", "--until-idle"]);
     assert!(line.contains(complaint) && line.contains("`etl init-es`"), "{line}");
     world.sql("DELETE FROM etl.state; INSERT INTO etl.state TABLE was; DROP TABLE was");
+}
+
+#[test]
+fn a_copy_of_the_database_is_not_taken_for_the_original() {
+    let mut world = World::new("start_copy");
+    world.sql(FILMS);
+    world.sync();
+    let url = world.database.url();
+    let (server, name) = url.rsplit_once('/').unwrap();
+    let (name, _) = name.split_once('?').unwrap_or((name, ""));
+    let copy = format!("{name}_copy");
+    world.sql("SELECT"); // The session of the test must not be in the original while it is copied.
+    let mut other =
+        postgres::Client::connect(&format!("{server}/postgres"), postgres::NoTls).unwrap();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+    other.execute(end, &[&name]).unwrap();
+    other.batch_execute(&format!("CREATE DATABASE {copy} TEMPLATE {name}")).unwrap();
+    let line =
+        world.fail(&["start", "--until-idle", "--database-url", &format!("{server}/{copy}")]);
+    other.batch_execute(&format!("DROP DATABASE {copy} WITH (FORCE)")).unwrap();
+    assert!(
+        line.contains("restored, copied or failed over") && line.contains("`etl init-es`"),
+        "{line}"
+    );
+    world.client = world.database.client();
+    assert_eq!(world.sync(), 0);
+}
+
+#[test]
+fn an_older_state_than_the_index_knows_is_noticed() {
+    let mut world = World::new("start_older");
+    world.sql(FILMS);
+    world.sync();
+    world.sql("UPDATE etl.state SET epoch = 1");
+    let line = world.fail(&["start", "--until-idle"]);
+    assert!(line.contains("was written under epoch") && line.contains("`etl init-es`"), "{line}");
+}
+
+#[test]
+fn a_steady_trickle_of_edits_does_not_keep_a_load_from_its_end() {
+    let mut world = World::new("start_trickle");
+    world.sql(FILMS);
+    let edits = thread::spawn({
+        let mut client = world.database.client();
+        move || {
+            let until = Instant::now() + Duration::from_secs(20);
+            while Instant::now() < until {
+                let edit =
+                    "UPDATE content.film_work SET description = 'edited' WHERE title = 'Film 1'";
+                client.batch_execute(edit).unwrap();
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+    });
+    let running = world.spawn(&["start", "--batch-size", "20"]);
+    wait_until("all films are loaded beside the edits", || world.engine.documents().len() == 3_000);
+    assert!(!edits.is_finished(), "the load has waited for the end of the edits");
+    edits.join().unwrap();
+    world.wait_in_step();
+    running.signal("-TERM");
+    assert_eq!(running.wait().code, Some(0));
+}
+
+#[test]
+fn a_table_that_is_being_altered_is_waited_for() {
+    let mut world = World::new("start_altered");
+    world.sql(FILMS);
+    let mut other = world.database.client();
+    let mut transaction = other.transaction().unwrap();
+    transaction.batch_execute("LOCK TABLE content.film_work IN ACCESS EXCLUSIVE MODE").unwrap();
+    let running = world.spawn(&["start", "--until-idle"]);
+    thread::sleep(Duration::from_secs(7));
+    transaction.rollback().unwrap();
+    let outcome = running.wait();
+    assert_eq!(outcome.code, Some(0), "{outcome}");
+    world.check_in_step();
 }
 
 #[test]

@@ -5,7 +5,7 @@ WITH fence AS MATERIALIZED (
     DELETE FROM etl.outbox o USING fence WHERE o.op = 'sweep' AND o.id = $2 RETURNING 1
 )
 INSERT INTO etl.outbox (op, row_id)
-SELECT DISTINCT 'fan_out', l.film_work_id
+SELECT DISTINCT 'touch_later', l.film_work_id
 FROM forgotten, content.genre_film_work l
 WHERE l.film_work_id IS NOT NULL
     AND NOT EXISTS (SELECT FROM content.genre r WHERE r.id = l.genre_id)

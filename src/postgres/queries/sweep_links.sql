@@ -5,4 +5,4 @@ WITH fence AS MATERIALIZED (
     DELETE FROM etl.outbox o USING fence WHERE o.op = 'sweep' AND o.id = $2 RETURNING 1
 )
 INSERT INTO etl.outbox (op, row_id)
-SELECT 'fan_out', f.id FROM forgotten, content.film_work f
+SELECT 'touch_later', f.id FROM forgotten, content.film_work f
