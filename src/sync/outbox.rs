@@ -48,15 +48,16 @@ pub fn bury(session: &mut Session) -> Result<usize, Error> {
         match outcome {
             Outcome::Acknowledged => acknowledged.push(tombstone.entry_id),
             // Goes again past the engine's version, if the film is still absent then.
-            Outcome::Conflict { engine_version } => match moment_of(engine_version) {
-                Some(moment) => raise_tombstone(&mut session.conn, tombstone.entry_id, moment)?,
-                None => {
+            Outcome::Conflict { engine_version } => {
+                if let Some(moment) = moment_of(engine_version) {
+                    raise_tombstone(&mut session.conn, tombstone.entry_id, moment)?;
+                } else {
                     let reason = format!(
                         "there is no higher version than {engine_version}: run `etl init-es`"
                     );
                     failure = Some(undeletable(tombstone.film_work_id, 409, &reason));
                 }
-            },
+            }
             Outcome::Rejected { error_type, reason } => {
                 let reason = format!("{error_type}: {reason}");
                 failure = Some(undeletable(tombstone.film_work_id, 400, &reason));
