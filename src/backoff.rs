@@ -39,6 +39,8 @@ impl Iterator for Backoff {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -47,6 +49,21 @@ mod tests {
             [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000].map(Duration::from_millis);
         for (pause, full) in Backoff::new().zip(full) {
             assert!(pause >= full / 2 && pause <= full, "{pause:?} of {full:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pause_is_never_longer_than_the_ceiling_nor_short(
+            first in 1..20_000_u64, ceiling in 1..20_000_u64, attempts in 1..200_usize
+        ) {
+            let (first, ceiling) = (Duration::from_millis(first), Duration::from_millis(ceiling));
+            let pauses: Vec<Duration> = Backoff { next: first, ceiling }.take(attempts).collect();
+            prop_assert_eq!(pauses.len(), attempts);
+            for pause in pauses {
+                prop_assert!(pause <= first.max(ceiling), "{pause:?}");
+                prop_assert!(pause >= first.min(ceiling) / 2, "{pause:?}");
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use env_logger::{Env, Target};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressFinish, ProgressStyle};
 use log::{LevelFilter, info};
 
 use crate::error::Error;
@@ -97,6 +97,7 @@ impl Progress {
         }
         if let Some((bar, expected)) = &load.bar {
             bar.set_position(load.documents as u64);
+            bar.set_message(load.describe(*expected));
             if load.told.elapsed() >= REPORT && bar.is_hidden() {
                 load.told = now;
                 info!("{}", load.describe(*expected));
@@ -132,11 +133,10 @@ impl Load {
 }
 
 fn new_bar(expected: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template(
-        "{bar:30} {human_pos} of {human_len} documents, {per_sec}, {eta} left",
-    )
-    .expect("the template is valid");
-    let bar = TERMINAL.add(ProgressBar::new(expected as u64));
+    // The rate and the time left are our own: the bar comes into being in the middle of a load.
+    let style = ProgressStyle::with_template("{bar:30} {msg}").expect("the template is valid");
+    let bar = ProgressBar::new(expected as u64).with_finish(ProgressFinish::AndClear);
+    let bar = TERMINAL.add(bar);
     bar.set_style(style);
     bar
 }

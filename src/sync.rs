@@ -12,6 +12,7 @@
 mod answers;
 pub mod films;
 pub mod leader;
+pub mod limits;
 pub mod outbox;
 pub mod session;
 pub mod touches;

@@ -21,7 +21,8 @@ use crate::postgres::work::load_work;
 use crate::postgres::{self, DatabaseUrl, lock};
 use crate::progress::Progress;
 use crate::sync::leader::{Candidate, Election, Leadership};
-use crate::sync::session::{Limits, Session};
+use crate::sync::limits::Limits;
+use crate::sync::session::Session;
 use crate::sync::{Step, step};
 
 /// Settings of `etl start`.

@@ -103,6 +103,9 @@ fn genre_names(mut genres: Vec<FilmGenre>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -180,5 +183,73 @@ mod tests {
         assert_eq!(rating("NaN"), None);
         assert_eq!(rating("Infinity"), None);
         assert_eq!(rating("1e999"), None);
+    }
+
+    const ROLES: [&str; 4] = ["director", "actor", "writer", "producer"];
+
+    /// Links of one to three films with a few people of few names, in any order, many of them twice.
+    fn credits() -> impl Strategy<Value = Vec<Credit>> {
+        let link = (0..3_u128, 0..6_usize, prop::sample::select(ROLES.to_vec()));
+        let credit = link.prop_map(|(film, person, role)| {
+            // The higher ids come first by name, and two people have the same one.
+            let name = ["Ян", "Jon", "Jon", "Ian", "Al", ""][person];
+            Credit { film_work_id: Uuid::from_u128(film), ..credit(person as u128, name, role) }
+        });
+        prop::collection::vec(credit, 0..24)
+    }
+
+    fn genres() -> impl Strategy<Value = Vec<FilmGenre>> {
+        let link = (0..3_u128, 0..4_usize).prop_map(|(film, genre)| FilmGenre {
+            film_work_id: Uuid::from_u128(film),
+            genre_id: Uuid::from_u128(genre as u128),
+            name: ["Drama", "Comedy", "Comedy", ""][genre].to_owned(),
+        });
+        prop::collection::vec(link, 0..12)
+    }
+
+    fn document(credits: Vec<Credit>, genres: Vec<FilmGenre>) -> FilmDocument {
+        let relations = group_relations(credits, genres).remove(&Uuid::nil()).unwrap_or_default();
+        FilmDocument::new(film(None), relations)
+    }
+
+    /// Who has a role in the film, by name and then id.
+    fn expected<'a>(credits: &'a [Credit], role: &str) -> BTreeSet<(&'a str, Uuid)> {
+        let ours = credits.iter().filter(|c| c.film_work_id.is_nil() && c.role == role);
+        ours.map(|c| (&*c.full_name, c.person_id)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_credit_of_a_known_role_is_there_once_and_in_order(credits in credits()) {
+            let document = document(credits.clone(), Vec::new());
+            for (role, people, names) in [
+                ("director", &document.directors, &document.directors_names),
+                ("actor", &document.actors, &document.actors_names),
+                ("writer", &document.writers, &document.writers_names),
+            ] {
+                let expected: Vec<(&str, Uuid)> = expected(&credits, role).into_iter().collect();
+                let found: Vec<(&str, Uuid)> = people.iter().map(|p| (&*p.name, p.id)).collect();
+                prop_assert_eq!(&found, &expected);
+                let expected: Vec<&str> = expected.into_iter().map(|(name, _)| name).collect();
+                prop_assert_eq!(names, &expected);
+            }
+        }
+
+        #[test]
+        fn every_genre_is_there_once_and_in_order(genres in genres()) {
+            let ours = genres.iter().filter(|genre| genre.film_work_id.is_nil());
+            let expected: BTreeSet<(&str, Uuid)> =
+                ours.map(|genre| (&*genre.name, genre.genre_id)).collect();
+            let expected: Vec<&str> = expected.into_iter().map(|(name, _)| name).collect();
+            prop_assert_eq!(document(Vec::new(), genres.clone()).genres, expected);
+        }
+
+        #[test]
+        fn the_order_of_the_rows_changes_nothing(
+            (credits, shuffled) in credits().prop_flat_map(|c| (Just(c.clone()), Just(c).prop_shuffle())),
+            (genres, mixed) in genres().prop_flat_map(|g| (Just(g.clone()), Just(g).prop_shuffle())),
+        ) {
+            prop_assert_eq!(document(credits, genres), document(shuffled, mixed));
+        }
     }
 }

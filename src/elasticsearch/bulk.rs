@@ -214,6 +214,9 @@ fn current_version(reason: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -291,5 +294,116 @@ mod tests {
             r#"{"index":{"status":404}}"#,
             &Outcome::Unknown { status: 404, reason: String::new() },
         );
+    }
+
+    /// What is asked for: an index with a document, or a delete.
+    type Operation = (Uuid, i64, Option<String>);
+
+    fn operations() -> impl Strategy<Value = Vec<Operation>> {
+        let id = any::<u128>().prop_map(Uuid::from_u128);
+        prop::collection::vec((id, any::<i64>(), any::<Option<String>>()), 0..20)
+    }
+
+    /// Answers of an item: such as the engine gives, and such as it never gives.
+    fn items() -> impl Strategy<Value = Vec<Value>> {
+        let status = prop_oneof![
+            prop::sample::select(vec![200_u16, 201, 400, 401, 403, 404, 409, 413, 429, 500, 503]),
+            any::<u16>(),
+        ];
+        let kind = prop::sample::select(vec![
+            "version_conflict_engine_exception",
+            "cluster_block_exception",
+            "index_not_found_exception",
+            "illegal_argument_exception",
+            "",
+        ]);
+        let reason = prop_oneof![
+            any::<Option<String>>(),
+            "current version \\[[0-9-]{0,24}\\]?".prop_map(Some),
+            Just(Some(TWO_INDICES.to_owned())),
+        ];
+        let error =
+            (kind, reason).prop_map(|(kind, reason)| json!({ "type": kind, "reason": reason }));
+        let action = prop::sample::select(vec!["index", "delete"]);
+        let item = (action, status, prop::option::of(error)).prop_map(|(action, status, error)| {
+            let mut item = json!({ action: { "status": status } });
+            if let Some(error) = error {
+                item[action]["error"] = error;
+            }
+            item
+        });
+        prop::collection::vec(item, 0..8)
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            Just(json!(200)),
+            any::<String>().prop_map(Value::from),
+        ];
+        let words = ["items", "index", "delete", "create", "status", "error", "type", "reason"];
+        leaf.prop_recursive(5, 32, 4, move |inner| {
+            let name = prop::sample::select(words.to_vec()).prop_map(str::to_owned);
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::hash_map(name, inner, 0..4).prop_map(|fields| json!(fields)),
+            ]
+        })
+    }
+
+    /// Reads an answer as [`Elasticsearch::bulk`] does, if it can be read, and checks that nothing counts
+    /// as done that was not. Returns how many outcomes there are.
+    fn check_answer(answer: &Value) -> Option<usize> {
+        let read: Answer = serde_json::from_str(&answer.to_string()).ok()?;
+        let outcomes: Vec<Outcome> = read.items.into_iter().map(AnswerItem::into_outcome).collect();
+        for (place, outcome) in outcomes.iter().enumerate() {
+            let item = &answer["items"][place];
+            let is_delete = item.get("delete").is_some();
+            let item = &item[if is_delete { "delete" } else { "index" }];
+            let status = item["status"].as_u64().expect("without a status nothing is read");
+            let is_done = item["error"].is_null()
+                && (matches!(status, 200 | 201) || status == 404 && is_delete);
+            assert_eq!(*outcome == Outcome::Acknowledged, is_done, "{item}");
+        }
+        Some(outcomes.len())
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_has_the_operations_in_their_order(operations in operations()) {
+            let mut body = BulkBody::default();
+            let mut expected = Vec::new();
+            for (id, version, document) in &operations {
+                let target = json!({ "_id": id, "version": version, "version_type": "external_gte" });
+                if let Some(text) = document {
+                    let document = json!({ "title": text });
+                    body.index(*id, *version, &document);
+                    expected.extend([json!({ "index": target }), document]);
+                } else {
+                    body.delete(*id, *version);
+                    expected.push(json!({ "delete": target }));
+                }
+            }
+            prop_assert_eq!((body.operations(), body.len()), (operations.len(), body.ndjson.len()));
+            prop_assert_eq!(body.is_empty(), operations.is_empty());
+            prop_assert!(body.ndjson.is_empty() || body.ndjson.ends_with(b"\n"));
+            let lines = body.ndjson.split_inclusive(|byte| *byte == b'\n');
+            let lines: Vec<Value> = lines.map(|l| serde_json::from_slice(l).unwrap()).collect();
+            prop_assert_eq!(lines, expected);
+        }
+
+        #[test]
+        fn each_item_has_its_outcome_and_no_failure_counts_as_done(items in items()) {
+            let answer = json!({ "errors": true, "items": items });
+            prop_assert_eq!(check_answer(&answer), Some(items.len()));
+        }
+
+        #[test]
+        fn no_answer_makes_it_panic(answer in any_json(), items in prop::collection::vec(any_json(), 0..4)) {
+            check_answer(&answer);
+            check_answer(&json!({ "items": items }));
+        }
     }
 }

@@ -200,8 +200,7 @@ pub fn load_sweeps(conn: &mut Connection) -> Result<Vec<Sweep>, Error> {
 /// Returns an error if the statement fails; nothing is noted or forgotten then.
 pub fn expand_sweep(conn: &mut Connection, epoch: i64, sweep: &Sweep) -> Result<(), Error> {
     let sql = match &*sweep.kind {
-        "person" => include_str!("queries/sweep_person.sql"),
-        "genre" => include_str!("queries/sweep_genre.sql"),
+        "person" | "genre" => include_str!("queries/sweep_related.sql"),
         _ => include_str!("queries/sweep_links.sql"),
     };
     statement(sql)
