@@ -1,12 +1,15 @@
 # Each target is one line that calls what does it.
 
-.PHONY: demo test check down
+.PHONY: demo test torture check down
 
 demo: ## runs the main job on real servers, which stay up
 	@dev/demo
 
 test: ## runs all tests on servers of their own
 	@dev/build test --no-run && dev/servers run test -- cargo test --quiet
+
+torture: ## random transactions under random faults, for TORTURE_SECONDS; TORTURE_SEED repeats a run
+	@dev/build test --no-run --test torture && TORTURE_SECONDS=$${TORTURE_SECONDS:-300} dev/servers run torture -- cargo test --quiet --test torture
 
 check: ## formatting, lints and documentation
 	@dev/check

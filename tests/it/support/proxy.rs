@@ -23,6 +23,9 @@ pub enum Fault {
     Status(u16),
     /// There is never an answer.
     Hang,
+    /// The engine carries it out at once, and the answer comes so much later.
+    #[allow(dead_code, reason = "for the torture test")]
+    SlowAnswer(Duration),
 }
 
 /// A proxy on a port of its own, in front of one engine.
@@ -38,8 +41,13 @@ struct Shared {
     /// While false, every connection is closed at once.
     is_up: AtomicBool,
     bulk_requests: AtomicUsize,
+    /// The last bulk requests as they came, also those that the engine never saw.
+    recorded: Mutex<VecDeque<Vec<u8>>>,
     ended: AtomicBool,
 }
+
+/// How many bulk requests are kept, to arrive once more.
+const RECORDED_MAX: usize = 500;
 
 impl Proxy {
     /// Starts a proxy in front of the engine at this URL.
@@ -53,6 +61,7 @@ impl Proxy {
             faults: Mutex::default(),
             is_up: AtomicBool::new(true),
             bulk_requests: AtomicUsize::new(0),
+            recorded: Mutex::default(),
             ended: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
@@ -82,6 +91,22 @@ impl Proxy {
     pub fn bulk_requests(&self) -> usize {
         self.shared.bulk_requests.load(Ordering::SeqCst)
     }
+
+    /// How many bulk requests of the past are kept.
+    #[allow(dead_code, reason = "for the torture test")]
+    pub fn recorded(&self) -> usize {
+        self.shared.recorded.lock().unwrap().len()
+    }
+
+    /// Lets a bulk request of the past arrive at the engine once more, or late if it was dropped.
+    /// The last one is 0. Returns whether the engine has answered it.
+    #[allow(dead_code, reason = "for the torture test")]
+    pub fn replay(&self, age: usize) -> bool {
+        let request = self.shared.recorded.lock().unwrap().iter().rev().nth(age).cloned();
+        request.is_some_and(|request| {
+            self.shared.forward(&request).is_ok_and(|answer| !answer.is_empty())
+        })
+    }
 }
 
 impl Drop for Proxy {
@@ -102,6 +127,7 @@ impl Shared {
         let is_bulk = request.windows(6).take(300).any(|word| word == b"/_bulk");
         let fault = if is_bulk {
             self.bulk_requests.fetch_add(1, Ordering::SeqCst);
+            self.record(&request);
             self.faults.lock().unwrap().pop_front().unwrap_or(Fault::Pass)
         } else {
             Fault::Pass
@@ -119,8 +145,11 @@ impl Shared {
                     thread::sleep(Duration::from_millis(50));
                 }
             }
-            Fault::Pass | Fault::DropAnswer | Fault::CutAnswer => {
+            Fault::Pass | Fault::DropAnswer | Fault::CutAnswer | Fault::SlowAnswer(_) => {
                 let answer = self.forward(&request).unwrap_or_default();
+                if let Fault::SlowAnswer(time) = fault {
+                    thread::sleep(time);
+                }
                 let kept = match fault {
                     Fault::DropAnswer => 0,
                     Fault::CutAnswer => answer.len() / 2,
@@ -130,6 +159,14 @@ impl Shared {
             }
         }
         let _ = client.shutdown(Shutdown::Both);
+    }
+
+    fn record(&self, request: &[u8]) {
+        let mut recorded = self.recorded.lock().unwrap();
+        if recorded.len() == RECORDED_MAX {
+            recorded.pop_front();
+        }
+        recorded.push_back(request.to_owned());
     }
 
     fn forward(&self, request: &[u8]) -> std::io::Result<Vec<u8>> {

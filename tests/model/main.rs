@@ -1,0 +1,97 @@
+//! The sync protocol as a state machine, of which every state is looked at. It needs no servers.
+//!
+//! One film, one person and one link. Writers commit their transactions at any moment. Two
+//! processes `etl start` go on statement by statement, each of which commits by itself, and die
+//! anywhere; both believe that they lead. A bulk request is answered, or nobody waits for the answer
+//! and it arrives later, after everything else, or never. The engine keeps a document and its version,
+//! of a deleted one, too, until it is restarted. `etl init-es` runs beside it all, the clock steps
+//! back, and somebody writes to the index by hand.
+//!
+//! Wherever it stops: when writers pause, one clean run ends, and what is late has arrived, then
+//! the index holds exactly the document that PostgreSQL gives.
+//!
+//! What each action stands for is said where it is defined: [`writers::Write`], [`process::Step`],
+//! [`machine::Event`], [`database`]. Left out are: batches of several films and what the engine
+//! rejects, what a process remembers of answers for films that are locked, TRUNCATE and its sweep, a deleted
+//! person, the WAL that is not flushed, and the binding to an index that was replaced by others.
+//!
+//! The numbers of states: `cargo test --test model -- --nocapture`.
+
+mod broken;
+mod database;
+mod engine;
+mod machine;
+mod process;
+mod rules;
+mod state;
+mod writers;
+
+use std::time::Instant;
+
+use stateright::{Checker, Model};
+
+use machine::{Event, Machine};
+use rules::{Bounds, Rules};
+
+/// Looks at every state within the bounds. Returns the shortest way to miss something, if there is one.
+fn explore(rules: Rules, bounds: Bounds) -> Option<Vec<Event>> {
+    let started = Instant::now();
+    let checker = Machine { rules, bounds }.checker().spawn_bfs().join();
+    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
+    eprintln!("{states} states, depth {depth}, {:.1?}: {bounds:?}", started.elapsed());
+    let missed = checker.discoveries().into_values().next();
+    missed.map(stateright::Path::into_actions)
+}
+
+#[track_caller]
+fn check_never_missed(bounds: Bounds) {
+    let missed = explore(Rules::ALL, bounds);
+    assert!(missed.is_none(), "missed with all rules, within {bounds:?}: {missed:#?}");
+}
+
+/// Everything that can happen but a second process.
+const ALONE: Bounds = Bounds {
+    writes: 2,
+    late: 1,
+    rival: false,
+    restarts: true,
+    reset: true,
+    clock_step: true,
+    locks: false,
+    by_hand: true,
+    duplicates: false,
+    odd_modified: true,
+    runaway: u8::MAX,
+};
+
+#[test]
+fn two_transactions_and_all_faults_but_a_rival() {
+    check_never_missed(ALONE);
+}
+
+#[test]
+fn one_transaction_a_rival_and_all_faults() {
+    check_never_missed(Bounds { writes: 1, rival: true, ..ALONE });
+}
+
+#[test]
+fn two_transactions_a_rival_and_a_reset() {
+    let bounds = Bounds { rival: true, clock_step: false, by_hand: false, ..ALONE };
+    check_never_missed(Bounds { odd_modified: false, ..bounds });
+}
+
+#[test]
+fn two_transactions_a_rival_and_a_clock_that_steps_back() {
+    check_never_missed(Bounds { rival: true, reset: false, by_hand: false, ..ALONE });
+}
+
+#[test]
+fn two_transactions_and_writers_that_hold_the_film() {
+    check_never_missed(Bounds { locks: true, clock_step: false, by_hand: false, ..ALONE });
+}
+
+#[test]
+fn a_request_that_arrives_once_more_does_no_harm() {
+    let bounds = Bounds { late: 2, duplicates: true, restarts: false, ..ALONE };
+    check_never_missed(Bounds { clock_step: false, by_hand: false, ..bounds });
+}

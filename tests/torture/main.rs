@@ -1,0 +1,122 @@
+//! The torture test: random transactions under random faults; every so often the index must be what
+//! the database says, document by document.
+//!
+//! `make torture` runs it for `TORTURE_SECONDS`. `TORTURE_SEED` draws the same transactions and faults
+//! once more; how they interleave is up to the machine.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod changes; // random transactions
+mod check; // is the index what the database says?
+mod children; // the two processes under test
+mod history; // what was done
+mod links; // random statements about links
+mod network; // faults between the program and the engine
+mod processes; // faults of processes and servers
+mod stage; // what all threads share
+#[expect(dead_code, reason = "the other tests need more of it")]
+mod support;
+mod writer; // a writer
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use fastrand::Rng;
+
+use stage::{EndOnDrop, Stage};
+use support::world::World;
+
+const WRITERS: u64 = 3;
+
+/// Between two checks.
+const SEGMENT: Duration = Duration::from_secs(10);
+
+/// From here on servers are restarted, too.
+const LONG_S: u64 = 120;
+
+fn main() -> ExitCode {
+    // `cargo test NAME` runs all tests whose name has NAME, and `--list` only lists them.
+    let asked: Vec<String> = env::args().skip(1).collect();
+    let is_filter = |arg: &String| !arg.starts_with('-') && !"torture".contains(arg.as_str());
+    if asked.iter().any(|arg| is_filter(arg) || arg == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    let seconds = number("TORTURE_SECONDS").unwrap_or(60);
+    let seed = number("TORTURE_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
+    eprintln!("torture for {seconds} s, TORTURE_SEED={seed}");
+    let mut world = World::new("torture");
+    for sql in changes::fill(&mut Rng::with_seed(seed)) {
+        world.sql(&sql);
+    }
+    let stage = Stage::new(&world, seconds >= LONG_S);
+    let result = torture(&mut world, &stage, seed, Duration::from_secs(seconds));
+    let now = stage.history.now();
+    eprintln!("{now:.1} s of torture, TORTURE_SEED={seed}\n{}", stage.history.summary());
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(difference) => {
+            eprintln!("{}", describe(&mut world, &stage, &difference));
+            eprintln!("failed after {now:.1} s, TORTURE_SEED={seed}: {difference}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = env::var(name).ok().filter(|text| !text.is_empty())?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: `{text}`")))
+}
+
+/// Writes and breaks, and checks every so often.
+fn torture(world: &mut World, stage: &Stage, seed: u64, time: Duration) -> Result<(), String> {
+    let started = Instant::now();
+    stage.children.exit_on_signals();
+    stage.children.revive(&stage.history);
+    thread::scope(|scope| {
+        let _end = EndOnDrop(stage);
+        // Each thread draws its own numbers, in whatever order they come to run.
+        let rng = |n: u64| Rng::with_seed(seed.wrapping_mul(31).wrapping_add(n));
+        for n in 1..=WRITERS {
+            scope.spawn(move || writer::run(stage, &format!("writer {n}"), rng(n)));
+        }
+        scope.spawn(move || processes::run(stage, rng(11)));
+        scope.spawn(move || network::run(stage, rng(12)));
+        loop {
+            thread::sleep(SEGMENT.min(time.saturating_sub(started.elapsed())));
+            let _quiet = stage.gate.write().unwrap();
+            stage.calm();
+            check::check(world, stage)?;
+            if started.elapsed() >= time {
+                return Ok(());
+            }
+        }
+    })
+}
+
+/// All that is known of a film in a difference.
+fn describe(world: &mut World, stage: &Stage, difference: &str) -> String {
+    let ids = difference.split("film ").nth(1).and_then(|rest| rest.get(..36));
+    let mut text = String::new();
+    if let Some(id) = ids {
+        let mut words = vec![id.to_owned()];
+        let sql =
+            "SELECT person_id::text FROM content.person_film_work WHERE film_work_id::text = $1
+            UNION SELECT genre_id::text FROM content.genre_film_work WHERE film_work_id::text = $1";
+        words.extend(world.client.query(sql, &[&id]).iter().flatten().map(|row| row.get(0)));
+        let row = "SELECT to_jsonb(f)::text FROM content.film_work f WHERE id::text = $1";
+        let row = world.client.query_opt(row, &[&id]).ok().flatten();
+        let row = row.map_or("no row".to_owned(), |row| row.get::<_, String>(0));
+        let history = stage.history.concerning(&words, 30);
+        text = format!("--- history of film {id}\n{history}--- its row\n  {row}\n");
+    }
+    for slot in 0..2 {
+        let _ = writeln!(
+            text,
+            "--- the end of the log of etl {slot}\n{}",
+            stage.children.tail(slot, 30)
+        );
+    }
+    text
+}

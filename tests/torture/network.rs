@@ -1,0 +1,141 @@
+//! Faults between the program and the engine: lost, cut, refused, late and doubled requests, and
+//! documents that somebody writes by hand.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fastrand::Rng;
+use postgres::{Client, Error};
+
+use crate::stage::Stage;
+use crate::support::proxy::Fault;
+
+const FAULTS: [Fault; 11] = [
+    Fault::SlowAnswer(Duration::from_millis(200)),
+    Fault::SlowAnswer(Duration::from_millis(500)),
+    Fault::SlowAnswer(Duration::from_millis(1_500)),
+    Fault::DropRequest,
+    Fault::DropRequest,
+    Fault::DropAnswer,
+    Fault::DropAnswer,
+    Fault::CutAnswer,
+    Fault::Status(429),
+    Fault::Status(503),
+    Fault::Status(413),
+];
+
+/// Breaks things until the end.
+pub fn run(stage: &Stage, mut rng: Rng) {
+    // Rows whose documents were written by hand, and that could not be touched afterwards yet.
+    let mut to_touch: Vec<String> = Vec::new();
+    while !stage.has_ended() || !to_touch.is_empty() {
+        stage.pause(&mut rng, 100, 1_200);
+        let gate = stage.gate.read().unwrap();
+        if stage.has_ended() {
+            return;
+        }
+        match rng.u8(..10) {
+            0..4 => break_requests(stage, &mut rng),
+            4 => take_away(stage, &mut rng),
+            5..8 => replay(stage, &mut rng),
+            _ => write_by_hand(stage, &mut rng, &mut to_touch),
+        }
+        while !to_touch.is_empty() {
+            touch(stage, &mut to_touch);
+            if stage.has_ended() {
+                return;
+            }
+        }
+        drop(gate);
+    }
+}
+
+fn break_requests(stage: &Stage, rng: &mut Rng) {
+    let faults: Vec<Fault> = (0..rng.usize(1..4))
+        .flat_map(|_| {
+            [FAULTS[rng.usize(..FAULTS.len())], Fault::Pass].into_iter().take(rng.usize(1..3))
+        })
+        .collect();
+    for fault in &faults {
+        if *fault != Fault::Pass {
+            stage.history.count("faults planned for a bulk request", &format!("{fault:?}"));
+        }
+    }
+    stage.plan(&faults);
+}
+
+fn take_away(stage: &Stage, rng: &mut Rng) {
+    stage.set_up(false);
+    stage.pause(rng, 100, 1_200);
+    stage.set_up(true);
+    stage.history.count("faults", "engine out of reach");
+}
+
+/// Requests of the past arrive once more, or for the first time.
+fn replay(stage: &Stage, rng: &mut Rng) {
+    for _ in 0..rng.u8(1..8) {
+        let began = stage.history.now();
+        let proxy = &stage.proxies[rng.usize(..2)];
+        let count = proxy.recorded();
+        if count == 0 {
+            continue;
+        }
+        // Old ones mostly go through an alias that was replaced; young ones do not.
+        let oldest = if rng.bool() { count } else { count.min(10) };
+        let age = rng.usize(..oldest);
+        if proxy.replay(age) {
+            stage.history.count("faults", "late request");
+            stage.history.note(began, "fault", format!("late request, {age} of {count}"));
+        }
+    }
+}
+
+/// Overwrites or deletes a document with a far higher version, and touches its row afterwards.
+fn write_by_hand(stage: &Stage, rng: &mut Rng, to_touch: &mut Vec<String>) {
+    let Some(mut client) = stage.connect() else { return };
+    let began = stage.history.now();
+    if let Ok(Some((id, what))) = hold_and_write(stage, rng, &mut client) {
+        stage.history.count("faults", &format!("document {what} by hand"));
+        stage.history.note(began, "fault", format!("document {id} {what} by hand"));
+        to_touch.push(id);
+    }
+}
+
+/// While the row is held nobody deletes it, so what is done to it later comes later.
+fn hold_and_write(
+    stage: &Stage,
+    rng: &mut Rng,
+    client: &mut Client,
+) -> Result<Option<(String, &'static str)>, Error> {
+    let mut transaction = client.transaction()?;
+    let sql =
+        "SELECT id::text FROM content.film_work ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED";
+    let Some(row) = transaction.query_opt(sql, &[])? else { return Ok(None) };
+    let id: String = row.get(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    let ahead = if rng.bool() { 1_000_000 } else { rng.u64(..1_000_000_000_000_000) };
+    let version = u64::try_from(now.as_micros()).expect("a clock of today") + ahead;
+    let head = format!(r#""_id": "{id}", "version": {version}, "version_type": "external""#);
+    let (body, what) = if rng.bool() {
+        (format!("{{\"delete\": {{{head}}}}}\n"), "deleted")
+    } else {
+        let document = format!(r#"{{"id": "{id}", "title": "by hand"}}"#);
+        (format!("{{\"index\": {{{head}}}}}\n{document}\n"), "overwritten")
+    };
+    let url = format!("{}/{}movies/_bulk?require_alias=true", stage.engine_url, stage.prefix);
+    // Whatever becomes of it: it may have been carried out.
+    let _ = ureq::post(url).header("Content-Type", "application/x-ndjson").send(body);
+    let touch = format!("UPDATE content.film_work SET indexed_at = NULL WHERE id = '{id}'");
+    // Together with it, or later: others may come in between.
+    if rng.bool() && transaction.batch_execute(&touch).is_ok() {
+        let _ = transaction.commit();
+    }
+    Ok(Some((id, what)))
+}
+
+fn touch(stage: &Stage, to_touch: &mut Vec<String>) {
+    let Some(mut client) = stage.connect() else { return };
+    to_touch.retain(|id| {
+        let sql = format!("UPDATE content.film_work SET indexed_at = NULL WHERE id = '{id}'");
+        client.batch_execute(&sql).is_err()
+    });
+}

@@ -1,0 +1,108 @@
+//! What all threads share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+use std::thread;
+use std::time::Duration;
+
+use postgres::{Client, NoTls};
+
+use crate::children::Children;
+use crate::history::History;
+use crate::support::proxy::{Fault, Proxy};
+use crate::support::world::World;
+
+/// What all threads share.
+pub struct Stage {
+    /// Held for reading by whoever changes or breaks something, for writing during a check.
+    pub gate: RwLock<()>,
+    pub ended: AtomicBool,
+    /// A server was restarted since the last check.
+    pub restarted: AtomicBool,
+    pub history: History,
+    pub database_url: String,
+    pub prefix: String,
+    pub engine_url: String,
+    /// In front of the engine, one for each of the processes.
+    pub proxies: [Proxy; 2],
+    pub children: Arc<Children>,
+    /// Whether the run is long enough for servers to be restarted.
+    pub is_long: bool,
+}
+
+impl Stage {
+    /// Nothing runs yet.
+    pub fn new(world: &World, is_long: bool) -> Self {
+        let proxies = [(); 2].map(|()| Proxy::new(&world.engine.url));
+        let urls = [0, 1].map(|slot: usize| proxies[slot].url.clone());
+        let children = Children::new(world.database.url(), world.engine.prefix.clone(), urls);
+        Self {
+            gate: RwLock::new(()),
+            ended: AtomicBool::new(false),
+            restarted: AtomicBool::new(false),
+            history: History::new(),
+            database_url: world.database.url(),
+            prefix: world.engine.prefix.clone(),
+            engine_url: world.engine.url.clone(),
+            children: Arc::new(children),
+            proxies,
+            is_long,
+        }
+    }
+
+    /// Whether the threads are to end.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// Ends all faults.
+    pub fn calm(&self) {
+        self.plan(&[]);
+        self.set_up(true);
+        self.children.signal(&[0, 1], "-CONT");
+        self.children.revive(&self.history);
+    }
+
+    /// Sets what happens to the next bulk requests of each process.
+    pub fn plan(&self, faults: &[Fault]) {
+        for proxy in &self.proxies {
+            proxy.plan(faults.iter().copied());
+        }
+    }
+
+    /// Lets the engine be there for the processes, or be away.
+    pub fn set_up(&self, is_up: bool) {
+        for proxy in &self.proxies {
+            proxy.set_up(is_up);
+        }
+    }
+
+    /// A connection, as soon as there can be one. None once the threads are to end.
+    pub fn connect(&self) -> Option<Client> {
+        while !self.has_ended() {
+            match Client::connect(&self.database_url, NoTls) {
+                Ok(client) => return Some(client),
+                Err(_) => thread::sleep(Duration::from_millis(100)),
+            }
+        }
+        None
+    }
+
+    /// Pauses for a random time up to this many milliseconds.
+    pub fn pause(&self, rng: &mut fastrand::Rng, from: u64, to: u64) {
+        if !self.has_ended() {
+            thread::sleep(Duration::from_millis(rng.u64(from..to)));
+        }
+    }
+}
+
+/// Ends the threads, also when the check panics.
+pub struct EndOnDrop<'a>(pub &'a Stage);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::SeqCst);
+        // Whatever is broken may keep them from ending.
+        self.0.calm();
+    }
+}
