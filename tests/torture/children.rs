@@ -12,7 +12,7 @@ use signal_hook::iterator::Signals;
 use crate::history::History;
 use crate::support::command::{Outcome, etl, run};
 
-/// The two `etl start`. Killed when dropped.
+/// The two `etl start`.
 pub struct Children {
     database_url: String,
     prefix: String,
@@ -125,10 +125,9 @@ impl Children {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(count)..].join("\n")
     }
-}
 
-impl Drop for Children {
-    fn drop(&mut self) {
+    /// Kills both.
+    pub fn end(&self) {
         for slot in 0..2 {
             self.kill(slot);
             let _ = fs::remove_file(&self.logs[slot]);

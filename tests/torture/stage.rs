@@ -106,3 +106,10 @@ impl Drop for EndOnDrop<'_> {
         self.0.calm();
     }
 }
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // Not when the children are dropped: the thread that waits for signals keeps them.
+        self.children.end();
+    }
+}
