@@ -66,6 +66,19 @@ fn a_slip_on_the_command_line_is_a_usage_error() {
     }
 }
 
+#[test]
+fn the_program_needs_libc_alone() {
+    let mut command = std::process::Command::new("ldd");
+    command.arg(env!("CARGO_BIN_EXE_etl"));
+    let outcome = run(command);
+    let libraries = outcome.stdout.lines().filter_map(|line| line.split_whitespace().next());
+    // libm is a part of glibc.
+    let known = ["linux-vdso", "libc.so", "libm.so", "ld-linux"];
+    for library in libraries {
+        assert!(known.iter().any(|name| library.contains(name)), "it needs {library}\n{outcome}");
+    }
+}
+
 // Settings ----------------------------------------------------------------------------------------
 
 /// A flag, its variable and its default. Empty: it has none.
