@@ -132,8 +132,8 @@ fn plan_switch(elasticsearch: &Elasticsearch, replace: bool) -> Result<Switch, E
     let former = elasticsearch.load_indices(&format!("{alias}_*"))?;
     // The index of a prefix that begins with our alias is somebody else's.
     let is_former = |index: &Index| {
-        let time = index.name[alias.len() + 1..].bytes();
-        index.is_ours && time.clone().count() > 0 && time.into_iter().all(|c| c.is_ascii_digit())
+        let time = &index.name[alias.len() + 1..];
+        index.is_ours && !time.is_empty() && time.bytes().all(|byte| byte.is_ascii_digit())
     };
     for index in former.into_iter().filter(is_former) {
         switch.removed.push(format!("removed our former index {}", index.name));

@@ -1,10 +1,10 @@
 //! The advisory locks of the program, all in this file, and who holds them.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Bool, Integer, Text};
 
 use super::statement::statement;
-use super::{Connection, Error, Timestamp};
+use super::{Connection, Error};
 
 /// A lock of a session. PostgreSQL keeps it apart for each database, and gives it back when the
 /// session ends, however it ends.
@@ -26,10 +26,7 @@ pub struct Holder {
     /// As given to [`super::connect`]. Empty if we may not see it.
     #[diesel(sql_type = Text)]
     pub application_name: String,
-    /// When the session began.
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    pub since: Option<Timestamp>,
-    /// How long ago that was, in seconds.
+    /// How long ago the session began, in seconds.
     #[diesel(sql_type = BigInt)]
     pub seconds: i64,
 }
@@ -60,7 +57,7 @@ pub fn try_lock(conn: &mut Connection, lock: Lock) -> Result<bool, Error> {
 /// Returns an error if the statement fails.
 pub fn find_holder(conn: &mut Connection, lock: Lock) -> Result<Option<Holder>, Error> {
     statement(
-        "SELECT coalesce(a.application_name, '') AS application_name, a.backend_start AS since,
+        "SELECT coalesce(a.application_name, '') AS application_name,
             coalesce(extract(epoch FROM clock_timestamp() - a.backend_start), 0)::bigint AS seconds
          FROM pg_locks l
          LEFT JOIN pg_stat_activity a ON a.pid = l.pid
