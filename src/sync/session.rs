@@ -19,8 +19,12 @@ use crate::sync::leader::Leadership;
 use crate::sync::limits::Limits;
 use crate::sync::touches::Places;
 
-/// How often the engine is asked whether the index is still the one of the state.
+/// How often the engine is asked whether the index is still the one of the state …
 const BINDING_CHECK: Duration = Duration::from_secs(2);
+
+/// … and how many times as long as its answer took we wait at least: an engine that is slow to answer
+/// is to spend its time on documents.
+const BINDING_CHECK_SHARE: u32 = 10;
 
 /// All that a step needs.
 pub struct Session<'a> {
@@ -32,7 +36,7 @@ pub struct Session<'a> {
     pub(super) places: Places,
     leadership: &'a Leadership,
     binding: Binding,
-    binding_checked: Instant,
+    next_binding_check: Instant,
 }
 
 impl<'a> Session<'a> {
@@ -67,7 +71,7 @@ impl<'a> Session<'a> {
             places: Places::default(),
             leadership,
             binding,
-            binding_checked: Instant::now(),
+            next_binding_check: Instant::now() + BINDING_CHECK,
         })
     }
 
@@ -106,11 +110,13 @@ impl<'a> Session<'a> {
     /// goes through the private alias would notice that it is gone, but not that people search
     /// another index.
     pub(super) fn check_binding_now_and_then(&mut self) -> Result<(), Error> {
-        if self.binding_checked.elapsed() < BINDING_CHECK {
+        let asked = Instant::now();
+        if asked < self.next_binding_check {
             return Ok(());
         }
         check_index(self.elasticsearch, &self.binding)?;
-        self.binding_checked = Instant::now();
+        self.next_binding_check =
+            Instant::now() + BINDING_CHECK.max(asked.elapsed() * BINDING_CHECK_SHARE);
         Ok(())
     }
 

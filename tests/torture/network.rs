@@ -9,7 +9,7 @@ use postgres::{Client, Error};
 use crate::stage::Stage;
 use crate::support::proxy::Fault;
 
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 16] = [
     Fault::SlowAnswer(Duration::from_millis(200)),
     Fault::SlowAnswer(Duration::from_millis(500)),
     Fault::SlowAnswer(Duration::from_millis(1_500)),
@@ -21,6 +21,11 @@ const FAULTS: [Fault; 11] = [
     Fault::Status(429),
     Fault::Status(503),
     Fault::Status(413),
+    Fault::TooFewItems,
+    Fault::NotJson,
+    Fault::HalfOfItems(429, "es_rejected_execution_exception"),
+    Fault::HalfOfItems(503, "unavailable_shards_exception"),
+    Fault::HalfOfItems(429, "circuit_breaking_exception"),
 ];
 
 /// Breaks things until the end.
@@ -75,14 +80,15 @@ fn replay(stage: &Stage, rng: &mut Rng) {
     for _ in 0..rng.u8(1..8) {
         let began = stage.history.now();
         let proxy = &stage.proxies[rng.usize(..2)];
-        let count = proxy.recorded();
+        let recorded = proxy.recorded();
+        let count = recorded.len();
         if count == 0 {
             continue;
         }
         // Old ones mostly go through an alias that was replaced; young ones do not.
         let oldest = if rng.bool() { count } else { count.min(10) };
         let age = rng.usize(..oldest);
-        if proxy.replay(age) {
+        if proxy.deliver(&recorded[count - 1 - age]).is_some() {
             stage.history.count("faults", "late request");
             stage.history.note(began, "fault", format!("late request, {age} of {count}"));
         }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 /// What happens to a bulk request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -24,8 +26,14 @@ pub enum Fault {
     /// There is never an answer.
     Hang,
     /// The engine carries it out at once, and the answer comes so much later.
-    #[allow(dead_code, reason = "for the torture test")]
     SlowAnswer(Duration),
+    /// The engine carries it out, and the answer has an item too few.
+    TooFewItems,
+    /// The engine carries it out, and the answer is not JSON.
+    NotJson,
+    /// The engine never sees every second operation, from the first on: it is answered with this
+    /// status and this type of error. The others pass.
+    HalfOfItems(u16, &'static str),
 }
 
 /// A proxy on a port of its own, in front of one engine.
@@ -43,8 +51,13 @@ struct Shared {
     bulk_requests: AtomicUsize,
     /// The last bulk requests as they came, also those that the engine never saw.
     recorded: Mutex<VecDeque<Vec<u8>>>,
+    /// What is done to every bulk request on its way to the engine.
+    rewrite: Mutex<Option<Rewrite>>,
     ended: AtomicBool,
 }
+
+/// Makes another request of a request, head and body.
+pub type Rewrite = fn(&[u8]) -> Vec<u8>;
 
 /// How many bulk requests are kept, to arrive once more.
 const RECORDED_MAX: usize = 500;
@@ -62,6 +75,7 @@ impl Proxy {
             is_up: AtomicBool::new(true),
             bulk_requests: AtomicUsize::new(0),
             recorded: Mutex::default(),
+            rewrite: Mutex::default(),
             ended: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
@@ -92,20 +106,29 @@ impl Proxy {
         self.shared.bulk_requests.load(Ordering::SeqCst)
     }
 
-    /// How many bulk requests of the past are kept.
+    /// Sets what is done to every bulk request on its way to the engine, before anything of a fault.
+    #[allow(dead_code, reason = "the torture test breaks nothing in this way")]
+    pub fn rewrite(&self, rewrite: Rewrite) {
+        *self.shared.rewrite.lock().unwrap() = Some(rewrite);
+    }
+
+    /// The bulk requests of the past that are kept, the oldest first; also those that the engine never
+    /// saw.
+    pub fn recorded(&self) -> Vec<Vec<u8>> {
+        self.shared.recorded.lock().unwrap().iter().cloned().collect()
+    }
+
+    /// Forgets the bulk requests of the past.
     #[allow(dead_code, reason = "for the torture test")]
-    pub fn recorded(&self) -> usize {
-        self.shared.recorded.lock().unwrap().len()
+    pub fn forget_recorded(&self) {
+        self.shared.recorded.lock().unwrap().clear();
     }
 
     /// Lets a bulk request of the past arrive at the engine once more, or late if it was dropped.
-    /// The last one is 0. Returns whether the engine has answered it.
-    #[allow(dead_code, reason = "for the torture test")]
-    pub fn replay(&self, age: usize) -> bool {
-        let request = self.shared.recorded.lock().unwrap().iter().rev().nth(age).cloned();
-        request.is_some_and(|request| {
-            self.shared.forward(&request).is_ok_and(|answer| !answer.is_empty())
-        })
+    /// Returns the engine's answer, head and body, if there is one.
+    pub fn deliver(&self, request: &[u8]) -> Option<String> {
+        let answer = self.shared.forward(request).ok().filter(|answer| !answer.is_empty())?;
+        Some(String::from_utf8_lossy(&answer).into_owned())
     }
 }
 
@@ -125,40 +148,76 @@ impl Shared {
         }
         let Some(request) = read_request(&mut client) else { return };
         let is_bulk = request.windows(6).take(300).any(|word| word == b"/_bulk");
-        let fault = if is_bulk {
+        let answer = if is_bulk {
             self.bulk_requests.fetch_add(1, Ordering::SeqCst);
             self.record(&request);
-            self.faults.lock().unwrap().pop_front().unwrap_or(Fault::Pass)
+            let rewrite = *self.rewrite.lock().unwrap();
+            let request = rewrite.map_or(request.clone(), |rewrite| rewrite(&request));
+            let fault = self.faults.lock().unwrap().pop_front().unwrap_or(Fault::Pass);
+            self.answer(&request, fault)
         } else {
-            Fault::Pass
+            self.forward(&request).unwrap_or_default()
         };
+        let _ = client.write_all(&answer);
+        let _ = client.shutdown(Shutdown::Both);
+    }
+
+    /// Breaks one bulk request. Returns what is answered: nothing, where the connection is to end.
+    fn answer(&self, request: &[u8], fault: Fault) -> Vec<u8> {
+        let forward = |request: &[u8]| self.forward(request).unwrap_or_default();
         match fault {
-            Fault::DropRequest => (),
-            Fault::Status(status) => {
-                let answer = format!(
-                    "HTTP/1.1 {status} Because\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
-                );
-                let _ = client.write_all(answer.as_bytes());
-            }
+            Fault::DropRequest => Vec::new(),
+            Fault::Status(status) => answer_of(status, "{}"),
             Fault::Hang => {
                 while !self.ended.load(Ordering::SeqCst) {
                     thread::sleep(Duration::from_millis(50));
                 }
+                Vec::new()
             }
-            Fault::Pass | Fault::DropAnswer | Fault::CutAnswer | Fault::SlowAnswer(_) => {
-                let answer = self.forward(&request).unwrap_or_default();
-                if let Fault::SlowAnswer(time) = fault {
-                    thread::sleep(time);
-                }
-                let kept = match fault {
-                    Fault::DropAnswer => 0,
-                    Fault::CutAnswer => answer.len() / 2,
-                    _ => answer.len(),
-                };
-                let _ = client.write_all(&answer[..kept]);
+            Fault::Pass => forward(request),
+            Fault::DropAnswer => {
+                forward(request);
+                Vec::new()
             }
+            Fault::CutAnswer => {
+                let mut answer = forward(request);
+                answer.truncate(answer.len() / 2);
+                answer
+            }
+            Fault::SlowAnswer(time) => {
+                let answer = forward(request);
+                thread::sleep(time);
+                answer
+            }
+            Fault::NotJson => {
+                forward(request);
+                answer_of(200, "{\"errors\": false, \"items\": [")
+            }
+            Fault::TooFewItems => change_items(&forward(request), |items| {
+                items.pop();
+            }),
+            Fault::HalfOfItems(status, kind) => self.refuse_half(request, status, kind),
         }
-        let _ = client.shutdown(Shutdown::Both);
+    }
+
+    /// Keeps every second operation from the engine, and puts the refusals between its answers.
+    fn refuse_half(&self, request: &[u8], status: u16, kind: &str) -> Vec<u8> {
+        let (head, operations) = split_operations(request);
+        let passed: Vec<u8> = operations.iter().skip(1).step_by(2).flatten().copied().collect();
+        let refusal = json!({ "status": status, "error": { "type": kind, "reason": "because" } });
+        let actions = operations.iter().step_by(2).map(|operation| {
+            if operation.starts_with(b"{\"delete\"") { "delete" } else { "index" }
+        });
+        let answer = if passed.is_empty() {
+            answer_of(200, "{\"errors\": true, \"items\": []}")
+        } else {
+            self.forward(&with_body(&head, &passed)).unwrap_or_default()
+        };
+        change_items(&answer, |items| {
+            for (place, action) in actions.enumerate() {
+                items.insert(2 * place, json!({ action: refusal.clone() }));
+            }
+        })
     }
 
     fn record(&self, request: &[u8]) {
@@ -201,4 +260,50 @@ fn read_request(client: &mut TcpStream) -> Option<Vec<u8>> {
             Ok(count) => request.extend_from_slice(&buffer[..count]),
         }
     }
+}
+
+/// Splits a bulk request into its head and its operations, each with its document.
+pub fn split_operations(request: &[u8]) -> (String, Vec<Vec<u8>>) {
+    let end = request.windows(4).position(|word| word == b"\r\n\r\n").expect("a head") + 4;
+    let head = String::from_utf8(request[..end].to_owned()).expect("a head of text");
+    let mut lines = request[end..].split_inclusive(|byte| *byte == b'\n');
+    let mut operations = Vec::new();
+    while let Some(action) = lines.next() {
+        let mut operation = action.to_owned();
+        if !action.starts_with(b"{\"delete\"") {
+            operation.extend(lines.next().unwrap_or_default());
+        }
+        operations.push(operation);
+    }
+    (head, operations)
+}
+
+/// Puts another body behind the head of a request.
+pub fn with_body(head: &str, body: &[u8]) -> Vec<u8> {
+    let is_length = |line: &&str| line.to_ascii_lowercase().starts_with("content-length:");
+    let lines = head.trim_end().split("\r\n").filter(|line| !is_length(line));
+    let head: Vec<&str> = lines.collect();
+    let head = format!("{}\r\ncontent-length: {}\r\n\r\n", head.join("\r\n"), body.len());
+    [head.as_bytes(), body].concat()
+}
+
+/// Changes the items of an answer with status 200; another one is left as it is.
+fn change_items(answer: &[u8], change: impl FnOnce(&mut Vec<Value>)) -> Vec<u8> {
+    let Some(end) = answer.windows(4).position(|word| word == b"\r\n\r\n") else {
+        return answer.to_owned();
+    };
+    match serde_json::from_slice::<Value>(&answer[end + 4..]) {
+        Ok(mut body) if body["items"].is_array() => {
+            change(body["items"].as_array_mut().expect("items"));
+            answer_of(200, &body.to_string())
+        }
+        _ => answer.to_owned(),
+    }
+}
+
+fn answer_of(status: u16, body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head =
+        format!("HTTP/1.1 {status} Because\r\ncontent-length: {length}\r\nconnection: close");
+    format!("{head}\r\ncontent-type: application/json\r\n\r\n{body}").into_bytes()
 }
