@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::init_es::InitEs;
 use crate::commands::load_fixture::LoadFixture;
 use crate::commands::migrate::Migrate;
+use crate::commands::rejected::Rejected;
 use crate::commands::start::Start;
 
 /// Keeps an Elasticsearch or OpenSearch index exactly in step with a film catalogue in PostgreSQL.
@@ -32,4 +33,6 @@ pub enum Command {
     Start(Start),
     /// Prepare the database alone: our columns, triggers and tables (`etl init-es` does it, too)
     Migrate(Migrate),
+    /// List the documents that the engine refuses as they are, and why
+    Rejected(Rejected),
 }

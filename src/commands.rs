@@ -3,6 +3,7 @@
 pub mod init_es;
 pub mod load_fixture;
 pub mod migrate;
+pub mod rejected;
 pub mod start;
 
 use std::fmt::Display;

@@ -25,6 +25,8 @@ pub enum Error {
     },
     /// The state and the servers do not fit, and a person must say which is right. Nothing is sent.
     State(String),
+    /// The index that the state speaks of is gone, or is not what people search. Nothing is sent.
+    IndexLost(String),
     /// Somebody else does what we were about to do, or has just begun to.
     Rival(String),
 }
@@ -37,7 +39,11 @@ impl Error {
             Self::Postgres(err) => err.is_transient(),
             Self::Elasticsearch(err) => err.is_transient(),
             Self::Rival(_) => true,
-            Self::Usage(_) | Self::Fixture(_) | Self::Io { .. } | Self::State(_) => false,
+            Self::Usage(_)
+            | Self::Fixture(_)
+            | Self::Io { .. }
+            | Self::State(_)
+            | Self::IndexLost(_) => false,
         }
     }
 }
@@ -47,6 +53,12 @@ impl Error {
     #[must_use]
     pub fn concerns_single_documents(&self) -> bool {
         matches!(self, Self::Elasticsearch(err) if err.concerns_single_documents())
+    }
+
+    /// Returns true if the engine is there and has too much to do.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Elasticsearch(err) if err.is_busy())
     }
 
     /// Returns true if the engine did not answer in time. It may be at work on the request.
@@ -66,6 +78,10 @@ impl fmt::Display for Error {
             Self::Fixture(err) => err.fmt(f),
             Self::Io { what, .. } => write!(f, "could not read {what}"),
             Self::State(what) | Self::Rival(what) => f.write_str(what),
+            Self::IndexLost(what) => write!(
+                f,
+                "{what}: run `etl init-es` to make a new index and load everything (or `etl start --rebuild-lost-index`, which does it by itself)"
+            ),
         }
     }
 }
@@ -77,7 +93,7 @@ impl error::Error for Error {
             Self::Elasticsearch(err) => err.source(),
             Self::Fixture(err) => err.source(),
             Self::Io { source, .. } => Some(source),
-            Self::Usage(_) | Self::State(_) | Self::Rival(_) => None,
+            Self::Usage(_) | Self::State(_) | Self::IndexLost(_) | Self::Rival(_) => None,
         }
     }
 }

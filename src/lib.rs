@@ -58,7 +58,7 @@ pub mod progress;
 pub mod sync;
 
 use cli::Command;
-use commands::{init_es, load_fixture, migrate, start};
+use commands::{init_es, load_fixture, migrate, rejected, start};
 use error::Error;
 
 /// Runs a subcommand.
@@ -73,6 +73,7 @@ pub fn run(command: &Command) -> Result<(), Error> {
         Command::LoadFixture(args) => load_fixture::run(args),
         Command::Start(args) => start::run(args),
         Command::Migrate(args) => migrate::run(args),
+        Command::Rejected(args) => rejected::run(args),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod fixture;
 pub mod lock;
 pub mod migrations;
 pub mod outbox;
+pub mod rejected;
 pub mod related;
 pub mod stamp;
 pub mod state;

@@ -13,13 +13,14 @@ mod answers;
 pub mod films;
 pub mod leader;
 pub mod limits;
+pub mod new_index;
 pub mod outbox;
 pub mod session;
 pub mod touches;
 
 use crate::error::Error;
 use crate::postgres::outbox::Queue;
-use crate::postgres::stamp::retry_rejected;
+use crate::postgres::rejected::retry_rejected;
 use crate::postgres::work::load_work;
 use crate::sync::session::Session;
 

@@ -6,8 +6,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::Args;
-use log::{error, info, warn};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args};
+use log::{Level, info, log, warn};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -22,7 +23,7 @@ use crate::postgres::{self, DatabaseUrl, lock};
 use crate::progress::Progress;
 use crate::sync::leader::{Candidate, Election, Leadership};
 use crate::sync::limits::Limits;
-use crate::sync::session::Session;
+use crate::sync::session::{Session, rebuild_lost_index};
 use crate::sync::{Step, step};
 
 /// Settings of `etl start`.
@@ -46,6 +47,9 @@ pub struct Start {
     /// End when nothing is left to do, instead of waiting for the next change
     #[arg(long)]
     until_idle: bool,
+    /// When the index was deleted, replaced or restored behind our back, make a new one and load everything
+    #[arg(long, env = "ETL_REBUILD_LOST_INDEX", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    rebuild_lost_index: bool,
 }
 
 /// What the settings mean.
@@ -55,10 +59,38 @@ struct Settings {
     limits: Limits,
     poll_interval: Duration,
     until_idle: bool,
+    rebuild_lost_index: bool,
 }
 
-/// How long to wait after something that only a person can mend.
+impl Settings {
+    /// Begins a term, with a new index if the old one was lost and that is allowed.
+    fn begin<'a>(
+        &'a self,
+        leadership: &'a Leadership,
+        limits: Limits,
+    ) -> Result<Session<'a>, Error> {
+        let Self { url, elasticsearch, .. } = self;
+        match Session::begin(url, elasticsearch, leadership, limits) {
+            Err(Error::IndexLost(what)) if self.rebuild_lost_index => {
+                warn!("{what}: making a new one");
+                let name = rebuild_lost_index(url, elasticsearch)?;
+                info!("made the index {name}; everything is loaded into it");
+                Session::begin(url, elasticsearch, leadership, limits)
+            }
+            result => result,
+        }
+    }
+}
+
+/// How long to wait at most for a server that is away: it is back for at most so long before we notice.
+const AWAY_PACE: Duration = Duration::from_millis(1_500);
+
+/// How long to wait at most for an engine that has too much to do, and after something that only a
+/// person can mend.
 const SLOW_PACE: Duration = Duration::from_secs(10);
+
+/// How often the same failure is told.
+const FAILURE_REPORT: Duration = Duration::from_secs(30);
 
 /// How often a standby tries to take the lead.
 const STANDBY_PAUSE: Duration = Duration::from_secs(1);
@@ -80,6 +112,7 @@ pub fn run(args: &Start) -> Result<(), Error> {
         settings,
         leadership: None,
         backoff: Backoff::new(),
+        told: None,
         has_worked: false,
         strikes: 0,
     };
@@ -106,6 +139,7 @@ fn check(args: &Start) -> Result<Settings, Error> {
         limits: Limits { batch_rows, bulk_bytes, timeout: Limits::TIMEOUT },
         poll_interval,
         until_idle: args.until_idle,
+        rebuild_lost_index: args.rebuild_lost_index,
     })
 }
 
@@ -132,6 +166,8 @@ struct Loop {
     settings: Settings,
     leadership: Option<Leadership>,
     backoff: Backoff,
+    /// The failure that was told last, and when.
+    told: Option<(String, Instant)>,
     /// What is sent at a time: less than the settings say after a request that took too long.
     limits: Limits,
     /// A step has been done since the start.
@@ -156,8 +192,8 @@ impl Loop {
     }
 
     fn lead(&mut self, leadership: &Leadership) -> Result<(), Error> {
-        let Settings { url, elasticsearch, limits, poll_interval, until_idle } = &self.settings;
-        let mut session = Session::begin(url, elasticsearch, leadership, self.limits)?;
+        let Settings { limits, poll_interval, until_idle, .. } = &self.settings;
+        let mut session = self.settings.begin(leadership, self.limits)?;
         let mut progress = Progress::new();
         loop {
             let started = Instant::now();
@@ -165,6 +201,7 @@ impl Loop {
             self.has_worked = true;
             self.strikes = 0;
             self.backoff = Backoff::new();
+            self.told = None;
             match done {
                 Step::Progress { documents } => {
                     self.limits = self.limits.after_success(*limits);
@@ -190,18 +227,30 @@ impl Loop {
         if err.is_timeout() {
             self.limits = self.limits.after_timeout();
         }
-        let text = error::chain(&err);
-        if err.is_transient() || self.may_pass(&err) {
-            let pause = self.backoff.next().unwrap_or(SLOW_PACE);
-            warn!("next attempt in {} ms: {text}", pause.as_millis());
-            thread::sleep(pause);
+        let (pause, level) = if err.is_transient() || self.may_pass(&err) {
+            let ceiling = if err.is_busy() { SLOW_PACE } else { AWAY_PACE };
+            (self.backoff.pause(ceiling), Level::Warn)
         } else if self.settings.until_idle || !self.has_worked {
             return Err(err);
         } else {
-            error!("next attempt in {} ms: {text}", SLOW_PACE.as_millis());
-            thread::sleep(SLOW_PACE);
-        }
+            (SLOW_PACE, Level::Error)
+        };
+        self.tell(level, error::chain(&err), pause);
+        thread::sleep(pause);
         Ok(())
+    }
+
+    /// Logs a failure, but the same one not again and again: a server may be away for a night.
+    fn tell(&mut self, level: Level, text: String, pause: Duration) {
+        let is_known = self
+            .told
+            .as_ref()
+            .is_some_and(|(told, at)| *told == text && at.elapsed() < FAILURE_REPORT);
+        let level = if is_known { Level::Debug } else { level };
+        log!(level, "next attempt in {} ms: {text}", pause.as_millis());
+        if !is_known {
+            self.told = Some((text, Instant::now()));
+        }
     }
 
     /// Returns true if a statement failed, and not yet again and again. It may be for a table that is

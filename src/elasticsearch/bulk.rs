@@ -173,7 +173,7 @@ impl AnswerItem {
                 status => Outcome::Unknown { status, reason: String::new() },
             };
         };
-        let reason = error.reason.unwrap_or_default();
+        let reason = shorten(error.reason.unwrap_or_default());
         let told = || format!("{}: {reason}", error.kind);
         match (item.status, &*error.kind) {
             (409, _) => match current_version(&reason) {
@@ -200,6 +200,16 @@ impl AnswerItem {
 /// How all engines say that an alias stands for several indices. The same type of error is given for a
 /// text that is too long, so the words must tell.
 const TWO_INDICES: &str = "no write index is defined for alias";
+
+/// Cuts an explanation that quotes a whole text.
+fn shorten(mut reason: String) -> String {
+    const CHARACTERS_MAX: usize = 1_000;
+    if let Some((end, _)) = reason.char_indices().nth(CHARACTERS_MAX) {
+        reason.truncate(end);
+        reason.push('…');
+    }
+    reason
+}
 
 /// Finds the version that the engine holds in its explanation of a conflict.
 ///

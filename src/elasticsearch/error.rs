@@ -54,6 +54,13 @@ pub enum Error {
         /// The answer to the first of them.
         reason: String,
     },
+    /// The engine refuses whatever is sent, for what it is.
+    Misfit {
+        /// How many documents, of different places in the catalogue.
+        documents: usize,
+        /// The answer to the first of them.
+        example: String,
+    },
     /// The index takes no writes until a person does something.
     Blocked {
         /// The answer to the first item.
@@ -109,14 +116,23 @@ impl Error {
             | Self::Busy { .. }
             | Self::Unacknowledged { .. }
             | Self::Starting => true,
-            Self::Blocked { .. } | Self::NotAnEngine(_) | Self::Certificate(_) => false,
+            Self::Misfit { .. }
+            | Self::Blocked { .. }
+            | Self::NotAnEngine(_)
+            | Self::Certificate(_) => false,
         }
     }
 
     /// Returns true if other documents of the same request were taken care of.
     #[must_use]
     pub fn concerns_single_documents(&self) -> bool {
-        matches!(self, Self::Item { .. } | Self::Busy { .. })
+        matches!(self, Self::Item { .. } | Self::Busy { .. } | Self::Misfit { .. })
+    }
+
+    /// Returns true if the engine is there and has too much to do.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy { .. } | Self::Status { status: 429, .. })
     }
 
     /// Returns true if the engine did not answer in time.
@@ -162,6 +178,10 @@ impl fmt::Display for Error {
             Self::Busy { items, reason } => {
                 write!(f, "the engine is busy: it put off {items} documents ({reason})")
             }
+            Self::Misfit { documents, example } => write!(
+                f,
+                "the mapping does not fit: the engine refuses all of {documents} documents ({example}): run `etl init-es` with a mapping that fits, or mend the catalogue; nothing is lost meanwhile"
+            ),
             Self::Blocked { reason } => write!(
                 f,
                 "the index takes no writes ({reason}): lift the block, free disk space, or grant the right to write; nothing is lost meanwhile"

@@ -1,4 +1,5 @@
-//! Reading documents back, as far as a sweep needs it: which ids there are, and their versions.
+//! Reading documents back, as far as a sweep needs it: which ids there are, and their versions. And
+//! whether there are any.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -55,6 +56,21 @@ impl Elasticsearch {
     /// Returns an error if the engine is away or refuses.
     pub fn refresh(&self, index: &str) -> Result<(), Error> {
         self.send::<Value>(Method::POST, &format!("/{index}/_refresh"), None).map(drop)
+    }
+
+    /// Returns true if the index holds no document.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the engine is away or refuses.
+    pub fn is_empty(&self, index: &str) -> Result<bool, Error> {
+        #[derive(Deserialize)]
+        struct Count {
+            count: u64,
+        }
+        self.refresh(index)?;
+        let answer: Count = self.send(Method::GET, &format!("/{index}/_count"), None)?;
+        Ok(answer.count == 0)
     }
 
     /// Loads up to 1,000 documents after a place, in the order of the field `id`.

@@ -144,6 +144,36 @@ pub fn load_pending(
     .map_err(Error::query("load pending films"))
 }
 
+/// Loads some pending films: half of them the last ones, and half of them from anywhere. At most
+/// `row_limit`, none twice. One statement.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails.
+pub fn load_sample(conn: &mut Connection, row_limit: i64) -> Result<Vec<FilmWork>, Error> {
+    // A random moment between the first and the last, as the database index has them in that order.
+    statement(format!(
+        "WITH ends AS (
+            SELECT min(touched_at) AS first, max(touched_at) AS last
+            FROM content.film_work WHERE {PENDING}
+         ), last AS (
+            SELECT id FROM content.film_work WHERE {PENDING}
+            ORDER BY touched_at DESC, id DESC LIMIT $1 / 2
+         ), anywhere AS (
+            SELECT id FROM content.film_work
+            WHERE {PENDING} AND touched_at >= (SELECT first + random() * (last - first) FROM ends)
+            ORDER BY touched_at, id LIMIT $1 / 2
+         )
+         SELECT id, title::text AS title, description::text AS description,
+            rating::text AS rating, touched_at, modified
+         FROM content.film_work
+         WHERE id IN (SELECT id FROM last UNION SELECT id FROM anywhere) AND {PENDING}"
+    ))
+    .bind::<BigInt, _>(row_limit)
+    .load(conn)
+    .map_err(Error::query("load some of the pending films"))
+}
+
 /// Finds the last place of the pending films. One statement, one entry of the database index.
 ///
 /// # Errors

@@ -24,6 +24,8 @@ diesel::table! {
         timeline -> Nullable<Text>,
         /// PostgreSQL's own.
         catalogue_oid -> Nullable<Text>,
+        /// What `etl init-es --mapping` was given.
+        mapping -> Nullable<Text>,
     }
 }
 

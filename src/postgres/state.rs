@@ -19,6 +19,8 @@ pub struct State {
     pub epoch: i64,
     /// What the stamps speak of. `None` before `etl init-es` is done.
     pub binding: Option<Binding>,
+    /// The definition (JSON) of the index, if it is not the one that comes with the program.
+    pub mapping: Option<String>,
 }
 
 /// The one index and the one database that belong together.
@@ -69,6 +71,7 @@ struct Row {
     system_identifier: Option<String>,
     timeline: Option<String>,
     catalogue_oid: Option<String>,
+    mapping: Option<String>,
 }
 
 impl From<Row> for State {
@@ -84,7 +87,7 @@ impl From<Row> for State {
                 catalogue_oid: row.catalogue_oid.unwrap_or_default(),
             },
         });
-        Self { epoch: row.epoch, binding }
+        Self { epoch: row.epoch, binding, mapping: row.mapping }
     }
 }
 
@@ -120,12 +123,19 @@ pub fn move_epoch(conn: &mut Connection) -> Result<State, Error> {
 
 /// Moves the epoch and forgets the index, so that nothing is sent or stamped until [`bind`].
 ///
+/// `mapping` is the definition (JSON) of the index to come, if it is not to be the one that comes with
+/// the program.
+///
 /// # Errors
 ///
 /// Returns an error if the statement fails; the state is as it was, or unbound.
-pub fn unbind(conn: &mut Connection) -> Result<(), Error> {
+pub fn unbind(conn: &mut Connection, mapping: Option<&str>) -> Result<(), Error> {
     diesel::update(state::table.find(KIND))
-        .set((state::epoch.eq(state::epoch + 1), state::index_name.eq(None::<String>)))
+        .set((
+            state::epoch.eq(state::epoch + 1),
+            state::index_name.eq(None::<String>),
+            state::mapping.eq(mapping),
+        ))
         .execute(conn)
         .map(drop)
         .map_err(Error::query("unbind the state"))

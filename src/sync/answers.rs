@@ -3,7 +3,8 @@
 use crate::elasticsearch;
 use crate::elasticsearch::bulk::Outcome;
 use crate::error::Error;
-use crate::postgres::stamp::{AsRead, Rejection};
+use crate::postgres::rejected::Rejection;
+use crate::postgres::stamp::AsRead;
 use crate::postgres::{Timestamp, moment_of};
 
 /// The answers to a bulk request, by what is to be done about them.
@@ -63,6 +64,16 @@ impl Answers {
             }
         }
         sorted
+    }
+
+    /// Returns true if these are many, and the engine refuses every one of them for what it is.
+    pub fn are_all_rejected(&self) -> bool {
+        /// Fewer may be bad by chance.
+        const MANY: usize = 10;
+        self.rejections.len() >= MANY
+            && self.acknowledged.is_empty()
+            && self.conflicts.is_empty()
+            && self.failure.is_none()
     }
 
     /// Adds an answer.

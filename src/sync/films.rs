@@ -11,13 +11,15 @@ use log::{error, warn};
 use uuid::Uuid;
 
 use crate::documents::film::{FilmDocument, group_relations};
+use crate::elasticsearch;
 use crate::elasticsearch::bulk::{BulkBody, Outcome};
 use crate::error::Error;
 use crate::postgres::film_work::{
-    FilmWork, Position, find_last_pending, load_credits, load_genres, load_pending,
+    FilmWork, Position, find_last_pending, load_credits, load_genres, load_pending, load_sample,
 };
 use crate::postgres::flush_wal;
-use crate::postgres::stamp::{self, AsRead, Rejection};
+use crate::postgres::rejected::{Rejection, reject};
+use crate::postgres::stamp::{AsRead, stamp, touch};
 use crate::sync::answers::{Answered, Answers};
 use crate::sync::session::Session;
 
@@ -29,6 +31,8 @@ pub struct FilmQueue {
     /// What the engine has answered for films that a writer held when it was to be written down. Only
     /// that is tried again, for as long as the row is the same.
     answered: HashMap<Uuid, Answered>,
+    /// The engine has acknowledged a document.
+    mapping_fits: bool,
 }
 
 /// A pass through more pending films than one page holds.
@@ -46,6 +50,9 @@ impl FilmQueue {
         *self = Self::default();
     }
 }
+
+/// How many documents say whether the mapping fits.
+const SAMPLE: i64 = 100;
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -177,6 +184,10 @@ fn send_and_settle(
     };
     let films = documents.iter().map(|(film, _)| *film);
     let mut answers = Answers::sort(films.zip(outcomes));
+    session.films.mapping_fits |= !answers.acknowledged.is_empty();
+    if answers.are_all_rejected() && !session.films.mapping_fits {
+        check_mapping(session, &answers.rejections)?;
+    }
     let failure = answers.failure.take();
     let settled = settle(session, &answers)?;
     match failure {
@@ -199,6 +210,34 @@ fn send_halves(
     Ok(batch)
 }
 
+/// Makes sure that the mapping fits at all, when the engine refuses every document of a batch: tries some
+/// of the others, from elsewhere. If these are refused, too, nothing is recorded, lest there be a line
+/// for every film.
+fn check_mapping(session: &mut Session, rejections: &[Rejection]) -> Result<(), Error> {
+    let refused: HashSet<Uuid> = rejections.iter().map(|rejection| rejection.film.id).collect();
+    let mut sample = load_sample(&mut session.conn, SAMPLE)?;
+    sample.retain(|film| !refused.contains(&film.id));
+    let tried = sample.len();
+    let fits = if tried == 0 {
+        !session.elasticsearch.is_empty(session.index_name())?
+    } else {
+        let documents = build_documents(session, sample)?;
+        let outcomes = session.send(&build_body(&documents, usize::MAX))?;
+        !outcomes.iter().all(|outcome| matches!(outcome, Outcome::Rejected { .. }))
+    };
+    if fits {
+        // Those of the sample are sent once more when it is their turn.
+        session.films.mapping_fits = true;
+        return Ok(());
+    }
+    let Rejection { film, error_type, reason } = &rejections[0];
+    Err(elasticsearch::Error::Misfit {
+        documents: rejections.len() + tried,
+        example: format!("film {}: {error_type}: {reason}", film.id),
+    }
+    .into())
+}
+
 /// Writes down what the engine has answered: stamps what was acknowledged, records what was rejected,
 /// touches what was in conflict. Returns how many that were; the others are remembered.
 fn settle(session: &mut Session, answers: &Answers) -> Result<usize, Error> {
@@ -207,16 +246,16 @@ fn settle(session: &mut Session, answers: &Answers) -> Result<usize, Error> {
     // Last of all that is done with an acknowledged document, on purpose. A crash before this line
     // sends it again, which does no harm; a stamp that comes any earlier could lose it.
     if !answers.acknowledged.is_empty() {
-        done.extend(stamp::stamp(conn, *epoch, &answers.acknowledged)?);
+        done.extend(stamp(conn, *epoch, &answers.acknowledged)?);
     }
     if !answers.rejections.is_empty() {
-        let recorded = stamp::reject(conn, *epoch, &answers.rejections)?;
+        let recorded = reject(conn, *epoch, &answers.rejections)?;
         report(&answers.rejections, &recorded);
         done.extend(recorded);
     }
     if !answers.conflicts.is_empty() {
         let past = answers.conflicts.iter().map(|(film, past)| (film.id, *past));
-        done.extend(stamp::touch(conn, &past.collect::<Vec<_>>())?);
+        done.extend(touch(conn, &past.collect::<Vec<_>>())?);
     }
     let done: HashSet<Uuid> = done.into_iter().collect();
     films.answered.retain(|id, _| !done.contains(id));

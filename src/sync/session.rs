@@ -5,18 +5,20 @@
 
 use std::time::{Duration, Instant};
 
-use log::debug;
+use log::{debug, info};
 
 use crate::elasticsearch::Elasticsearch;
 use crate::elasticsearch::bulk::{BulkBody, Outcome};
 use crate::elasticsearch::index::{ALIAS, AliasAction, Index};
 use crate::error::Error;
 use crate::postgres::film_work::count_pending;
+use crate::postgres::lock::{Lock, find_holder, try_lock};
 use crate::postgres::state::{self, Binding};
-use crate::postgres::{Connection, DatabaseUrl, connect, lock};
+use crate::postgres::{Connection, DatabaseUrl, connect};
 use crate::sync::films::FilmQueue;
 use crate::sync::leader::Leadership;
 use crate::sync::limits::Limits;
+use crate::sync::new_index::Switch;
 use crate::sync::touches::Places;
 
 /// How often the engine is asked whether the index is still the one of the state …
@@ -53,9 +55,12 @@ impl<'a> Session<'a> {
         limits: Limits,
     ) -> Result<Self, Error> {
         let mut conn = connect(url, "etl")?;
-        let binding = load_binding(&mut conn, elasticsearch)?;
-        check_database(&mut conn, &binding)?;
-        check_index(elasticsearch, &binding)?;
+        let binding = match check_state(&mut conn, elasticsearch) {
+            Err(Error::IndexLost(_)) if find_holder(&mut conn, Lock::Setup)?.is_some() => {
+                return Err(Error::Rival("`etl init-es` is at work".to_owned()));
+            }
+            result => result?,
+        };
         let moved = state::move_epoch(&mut conn)?;
         if moved.binding.as_ref() != Some(&binding) {
             return Err(Error::Rival("the state is being changed by `etl init-es`".to_owned()));
@@ -129,15 +134,12 @@ impl<'a> Session<'a> {
     }
 }
 
-fn load_binding(conn: &mut Connection, elasticsearch: &Elasticsearch) -> Result<Binding, Error> {
+/// Looks whether state, database and engine fit. Returns what the state is bound to.
+fn check_state(conn: &mut Connection, elasticsearch: &Elasticsearch) -> Result<Binding, Error> {
     let Some(binding) = state::load_state(conn)?.binding else {
-        return match lock::find_holder(conn, lock::Lock::Setup)? {
-            Some(_) => Err(Error::Rival("`etl init-es` is at work".to_owned())),
-            None => Err(Error::State(
-                "there is no index yet, or `etl init-es` was not finished: run `etl init-es`"
-                    .to_owned(),
-            )),
-        };
+        return Err(Error::IndexLost(
+            "there is no index yet, or `etl init-es` was not finished".to_owned(),
+        ));
     };
     if binding.index_prefix != elasticsearch.prefix() {
         return Err(Error::State(format!(
@@ -146,17 +148,32 @@ fn load_binding(conn: &mut Connection, elasticsearch: &Elasticsearch) -> Result<
             elasticsearch.prefix()
         )));
     }
+    check_cluster(elasticsearch, &binding)?;
+    check_index(elasticsearch, &binding)?;
+    check_database(conn, &binding)?;
+    Ok(binding)
+}
+
+/// Makes sure that the engine is the one of the state, as far as we are allowed to see.
+fn check_cluster(elasticsearch: &Elasticsearch, binding: &Binding) -> Result<(), Error> {
     let cluster_uuid = elasticsearch.load_identity()?.cluster_uuid;
-    if binding.cluster_uuid != cluster_uuid
-        && !cluster_uuid.is_empty()
-        && !binding.cluster_uuid.is_empty()
-    {
-        return Err(Error::State(format!(
-            "the engine is cluster {cluster_uuid}, but the state belongs to cluster {} with the index {}: set --elasticsearch-url (ELASTICSEARCH_URL) back, or run `etl init-es`",
-            binding.cluster_uuid, binding.index_name
+    let is_unknown = cluster_uuid.is_empty() || binding.cluster_uuid.is_empty();
+    if is_unknown || cluster_uuid == binding.cluster_uuid {
+        return Ok(());
+    }
+    let what = format!(
+        "the engine is cluster {cluster_uuid}, but the state belongs to cluster {} with the index {}",
+        binding.cluster_uuid, binding.index_name
+    );
+    // An engine whose data was lost comes back as another cluster, and has nothing.
+    if elasticsearch.load_indices(&elasticsearch.prefixed(ALIAS))?.is_empty() {
+        return Err(Error::IndexLost(format!(
+            "{what} (is --elasticsearch-url, ELASTICSEARCH_URL, right?)"
         )));
     }
-    Ok(binding)
+    Err(Error::State(format!(
+        "{what}: set --elasticsearch-url (ELASTICSEARCH_URL) back, or run `etl init-es`"
+    )))
 }
 
 fn check_database(conn: &mut Connection, binding: &Binding) -> Result<(), Error> {
@@ -187,7 +204,37 @@ fn check_index(elasticsearch: &Elasticsearch, binding: &Binding) -> Result<(), E
         }
         Some(_) => return Ok(()),
     };
-    Err(Error::State(format!("{what}: run `etl init-es` to make it anew and load everything")))
+    Err(Error::IndexLost(what))
+}
+
+/// Makes a new index in place of one that was lost, as `etl init-es` does. Returns its name.
+///
+/// # Errors
+///
+/// Returns an error if the index is not lost any more, if `etl init-es` is at work, or if either side
+/// fails.
+pub fn rebuild_lost_index(
+    url: &DatabaseUrl,
+    elasticsearch: &Elasticsearch,
+) -> Result<String, Error> {
+    let mut conn = connect(url, "etl start --rebuild-lost-index")?;
+    if !try_lock(&mut conn, Lock::Setup)? {
+        return Err(Error::Rival("`etl init-es` is at work".to_owned()));
+    }
+    // Nobody else makes one from here on; somebody may just have.
+    match check_state(&mut conn, elasticsearch) {
+        Err(Error::IndexLost(_)) => (),
+        result => {
+            let name = result?.index_name;
+            return Err(Error::Rival(format!("the index {name} is there again")));
+        }
+    }
+    let mapping = state::load_state(&mut conn)?.mapping;
+    let mapping = mapping.map(|text| serde_json::from_str(&text)).transpose().map_err(|err| {
+        Error::State(format!("the mapping in etl.state is not JSON ({err}): run `etl init-es`"))
+    })?;
+    let switch = Switch::plan(elasticsearch, false)?;
+    switch.carry_out(&mut conn, elasticsearch, mapping, |line| info!("{line}"))
 }
 
 /// Lets the private write alias carry this epoch alone, in one request. What is on its way through an

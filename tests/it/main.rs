@@ -8,6 +8,7 @@ mod init_es; // the index is made anew: beside others' indices, killed halfway, 
 mod layers; // the borders between the modules, read from the source
 mod load_fixture; // what ends up in the catalogue, what is written for it, what is refused
 mod migrate; // the database side alone: what it adds, refuses, makes wait and takes back
-mod recovery; // broken connections, refused documents, conflicts, rivals
+mod recovery; // broken connections, conflicts, rows that writers hold
+mod rejected; // documents that the engine refuses as they are
 mod start; // the loop: signals, standby, servers that are away, state that does not fit
 mod support;

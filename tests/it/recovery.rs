@@ -103,37 +103,6 @@ fn a_request_that_is_too_large_goes_in_parts() {
 }
 
 #[test]
-fn a_rejected_document_blocks_no_other_and_follows_when_it_is_mended() {
-    let mut world = World::new("recovery_rejected");
-    world.sql(FILMS);
-    world.sql(&format!(
-        "UPDATE content.film_work SET title = repeat('too long ', 5000) WHERE id = '{FILM_1}'"
-    ));
-    let outcome = world.succeed(&["start", "--until-idle", "--batch-size", "2"]);
-    assert!(outcome.stderr.contains(&format!("film {FILM_1}")), "{outcome}");
-    assert_eq!(world.engine.documents().len(), 5);
-    let row = world
-        .client
-        .query_one("SELECT row_id::text, attempts, error_type FROM etl.rejected", &[])
-        .unwrap();
-    assert_eq!(row.get::<_, String>(0), FILM_1);
-    assert_eq!(row.get::<_, i32>(1), 1);
-    assert_eq!(world.sync(), 0, "it is not tried again and again");
-
-    world.sql("UPDATE etl.rejected SET retry_at = now()");
-    world.sync();
-    let row =
-        world.client.query_one("SELECT attempts, retry_at > now() FROM etl.rejected", &[]).unwrap();
-    assert_eq!(row.get::<_, i32>(0), 2, "it is tried again when its pause is over");
-    assert!(row.get::<_, bool>(1));
-
-    world.sql(&format!("UPDATE content.film_work SET title = 'short' WHERE id = '{FILM_1}'"));
-    world.sync();
-    world.check_in_step();
-    assert!(world.client.query("SELECT FROM etl.rejected", &[]).unwrap().is_empty());
-}
-
-#[test]
 fn a_document_that_somebody_wrote_with_a_far_higher_version_is_overcome() {
     let mut world = World::new("recovery_conflict");
     world.sql(FILMS);
@@ -220,27 +189,6 @@ fn what_is_late_of_an_earlier_term_is_refused() {
         serde_json::from_str(&request.unwrap().body_mut().read_to_string().unwrap()).unwrap();
     assert_eq!(answer["items"][0]["index"]["status"], 404, "{answer}");
     world.check_in_step();
-}
-
-#[test]
-fn a_rejected_document_of_a_film_that_a_writer_holds_is_not_sent_again_and_again() {
-    let mut world = World::new("recovery_rejected_locked");
-    world.sql(FILMS);
-    world.sync();
-    let proxy = Proxy::new(&world.engine.url);
-    world.sql(&format!("UPDATE content.film_work SET rating = 1e300 WHERE id = '{FILM_1}'"));
-    let mut writer = world.database.client();
-    let mut transaction = writer.transaction().unwrap();
-    let lock = format!("SELECT FROM content.film_work WHERE id = '{FILM_1}' FOR UPDATE");
-    transaction.batch_execute(&lock).unwrap();
-    let running = world.spawn(&["start", "--elasticsearch-url", &proxy.url]);
-    thread::sleep(Duration::from_secs(3));
-    assert_eq!(proxy.bulk_requests(), 1);
-    transaction.rollback().unwrap();
-    wait_for_row(&mut world, "SELECT FROM etl.rejected");
-    running.signal("-TERM");
-    let outcome = running.wait();
-    assert_eq!(outcome.stderr.matches("the engine rejects 1 documents").count(), 1, "{outcome}");
 }
 
 fn wait_for_row(world: &mut World, sql: &str) {

@@ -25,13 +25,14 @@ const FOCUS_FILMS: u32 = 6;
 type Make = fn(&mut Rng) -> Vec<String>;
 
 /// How often each kind comes, in relation to the others.
-const KINDS: [(&str, u32, Make); 27] = [
+const KINDS: [(&str, u32, Make); 28] = [
     ("film inserted", 14, film_insert),
     ("film edited", 10, |rng| vec![film_edit(rng, ", modified = now()")]),
     ("film edited without modified", 10, |rng| vec![film_edit(rng, "")]),
     ("film edited, modified equal", 4, |rng| vec![film_edit(rng, ", modified = '2026-01-01'")]),
     ("film edited, modified past", 4, |rng| vec![film_edit(rng, ", modified = '1999-01-01'")]),
     ("film edited, modified future", 4, |rng| vec![film_edit(rng, FUTURE)]),
+    ("film edited by a clock that was ahead", 3, film_edit_ahead),
     ("film rating edited", 5, film_rating),
     ("film saved unchanged", 3, |rng| vec![format!("{} SET title = title {}", UPDATE, film(rng))]),
     ("film deleted", 9, |rng| vec![format!("{DELETE} {}", film(rng))]),
@@ -150,6 +151,18 @@ fn rating(rng: &mut Rng) -> String {
 
 fn film_edit(rng: &mut Rng, modified: &str) -> String {
     format!("{UPDATE} SET title = '{}'{modified} {}", word(rng), film(rng))
+}
+
+/// As if it had been done while the clock was ahead: for everybody after, the clock has stepped back.
+fn film_edit_ahead(rng: &mut Rng) -> Vec<String> {
+    let film = film(rng);
+    let ahead = rng.choice(["1 second", "1 minute", "1 hour", "1 year"]).expect("some times");
+    vec![
+        format!("{UPDATE} SET title = '{}' {film}", word(rng)),
+        "SELECT set_config('etl.syncing', 'on', true)".to_owned(),
+        format!("{UPDATE} SET touched_at = touched_at + interval '{ahead}' {film}"),
+        "SELECT set_config('etl.syncing', 'off', true)".to_owned(),
+    ]
 }
 
 fn film_rating(rng: &mut Rng) -> Vec<String> {

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 
 use crate::stage::Stage;
-use crate::support::proxy::Proxy;
 use crate::support::world::World;
 
 /// Within this time everything is to be in step.
@@ -19,6 +18,12 @@ const AFTER_RESTART: Duration = Duration::from_secs(60);
 
 /// What takes longer than this is told with the logs.
 const SLOW: Duration = Duration::from_secs(20);
+
+/// What is not in step then, although nothing is left to be done, will never be.
+const GIVEN_UP: Duration = Duration::from_secs(10);
+
+/// How everything begins that says that the program has yet to act.
+const UNDER_WAY: &str = "under way: ";
 
 /// So long nothing may be sent afterwards.
 const STILL: Duration = Duration::from_secs(2);
@@ -37,7 +42,16 @@ pub fn check(world: &mut World, stage: &Stage) -> Result<(), String> {
     let began = Instant::now();
     let restarted = stage.restarted.swap(false, Ordering::SeqCst);
     let bound = BOUND + if restarted { AFTER_RESTART } else { Duration::ZERO };
+    // Since when nothing is left to be done, and nothing is sent.
+    let mut still = Instant::now();
+    let mut requests = stage.bulk_requests();
     while let Some(difference) = find_difference(world, stage) {
+        if stage.bulk_requests() != requests || difference.starts_with(UNDER_WAY) {
+            (still, requests) = (Instant::now(), stage.bulk_requests());
+        }
+        if still.elapsed() > GIVEN_UP {
+            return Err(format!("the program believes to be done, but {difference}"));
+        }
         if began.elapsed() > bound {
             // The documents say more than what is left to be done.
             let documents = compare(world).unwrap_or_default();
@@ -52,13 +66,13 @@ pub fn check(world: &mut World, stage: &Stage) -> Result<(), String> {
         eprintln!("that took {waited:.1} s:\n{logs}");
     }
     let before = world.engine.documents();
-    let requests = bulk_requests(stage);
+    let requests = stage.bulk_requests();
     thread::sleep(STILL);
     let after = world.engine.documents();
     if let Some(id) = after.keys().find(|id| before.get(id) != after.get(id)) {
         return Err(format!("film {id} was sent again although unchanged"));
     }
-    if bulk_requests(stage) != requests {
+    if stage.bulk_requests() != requests {
         return Err("something was sent although nothing had changed".to_owned());
     }
     if let Some(difference) = find_difference(world, stage) {
@@ -69,10 +83,6 @@ pub fn check(world: &mut World, stage: &Stage) -> Result<(), String> {
     let now = stage.history.now();
     eprintln!("{now:6.1} s: in step after {waited:.1} s, {} documents compared", after.len());
     Ok(())
-}
-
-fn bulk_requests(stage: &Stage) -> usize {
-    stage.proxies.iter().map(Proxy::bulk_requests).sum()
 }
 
 fn find_difference(world: &mut World, stage: &Stage) -> Option<String> {
@@ -87,13 +97,13 @@ fn find_left(client: &mut Client) -> Option<String> {
     // A single document that was refused as too large waits for a minute; nobody else is refused.
     let lever = "UPDATE etl.rejected SET retry_at = now() WHERE error_type = 'content_too_long'";
     if let Err(err) = client.batch_execute(lever) {
-        return Some(format!("the database is away: {err}"));
+        return Some(format!("{UNDER_WAY}the database is away: {err}"));
     }
     let row = client.query_one(LEFT, &[]).expect("ask what is left");
     let [outbox, films, fan_outs, rejected] = [0, 1, 2, 3].map(|column| row.get::<_, i64>(column));
     (outbox + films + fan_outs + rejected > 0).then(|| {
         format!(
-            "left: {outbox} entries in the outbox, {films} films, {fan_outs} fan-outs, {rejected} rejected"
+            "{UNDER_WAY}{outbox} entries in the outbox, {films} films, {fan_outs} fan-outs, {rejected} rejected"
         )
     })
 }
@@ -110,7 +120,7 @@ fn compare(world: &mut World) -> Option<String> {
         {
             world.difference()
         }
-        Ok((status, answer)) => Some(format!("the index {alias}: {status} {answer}")),
-        Err(_) => Some("the engine is away".to_owned()),
+        Ok((status, answer)) => Some(format!("{UNDER_WAY}the index {alias}: {status} {answer}")),
+        Err(_) => Some(format!("{UNDER_WAY}the engine is away")),
     }
 }

@@ -51,7 +51,7 @@ impl Children {
         }
         let log = File::options().create(true).append(true).open(&self.logs[slot]);
         let child = self
-            .command(slot, &["start", "--batch-size", batch_size])
+            .command(slot, &["start", "--rebuild-lost-index", "--batch-size", batch_size])
             .stdout(Stdio::null())
             .stderr(log.expect("open the log"))
             .spawn();

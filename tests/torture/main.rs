@@ -10,9 +10,11 @@ mod changes; // random transactions
 mod check; // is the index what the database says?
 mod children; // the two processes under test
 mod history; // what was done
+mod index; // faults of the index
 mod links; // random statements about links
 mod network; // faults between the program and the engine
-mod processes; // faults of processes and servers
+mod processes; // faults of processes
+mod servers; // faults of the servers
 mod stage; // what all threads share
 #[expect(dead_code, reason = "the other tests need more of it")]
 mod support;

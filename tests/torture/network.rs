@@ -78,6 +78,7 @@ fn take_away(stage: &Stage, rng: &mut Rng) {
 /// Requests of the past arrive once more, or for the first time.
 fn replay(stage: &Stage, rng: &mut Rng) {
     for _ in 0..rng.u8(1..8) {
+        let _alone = stage.replays.lock().unwrap();
         let began = stage.history.now();
         let proxy = &stage.proxies[rng.usize(..2)];
         let recorded = proxy.recorded();

@@ -1,21 +1,21 @@
-//! Faults of processes and servers: killed, frozen, cut off, restarted.
+//! Faults of processes: killed, frozen, cut off, in each other's way.
 
-use std::env;
-use std::process::{Command, Stdio};
-use std::sync::atomic::Ordering;
+use std::process::Stdio;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::index::{drop_index, remake_index, remove_alias};
+use crate::servers::Schedule;
 use crate::stage::Stage;
 use crate::support::proxy::Fault;
 
-type Cause = fn(&Stage, &mut Rng);
-type Restart = fn(&Stage) -> bool;
+/// Breaks something, and mends it.
+pub type Cause = fn(&Stage, &mut Rng);
 
 /// How often each comes, in relation to the others.
-const KINDS: [(&str, u32, Cause); 10] = [
+const KINDS: [(&str, u32, Cause); 13] = [
     ("leader killed", 6, |stage, rng| kill(stage, rng, &leader(stage))),
     ("standby killed", 2, |stage, rng| kill(stage, rng, &standby(stage))),
     ("both killed", 1, |stage, rng| kill(stage, rng, &[0, 1])),
@@ -26,40 +26,36 @@ const KINDS: [(&str, u32, Cause); 10] = [
     ("init-es beside the leader", 2, |stage, _| init_es(stage)),
     ("init-es beside a frozen leader", 1, init_es_beside_frozen),
     ("init-es killed, and run again", 1, init_es_killed),
+    ("index dropped", 1, |stage, _| drop_index(stage)),
+    ("index dropped and made again by hand", 1, |stage, _| remake_index(stage)),
+    ("alias removed", 1, |stage, _| remove_alias(stage)),
 ];
 
 /// Breaks things until the end.
 pub fn run(stage: &Stage, mut rng: Rng) {
-    let mut restart = stage.history.now() + 20.0;
-    let restarts: [(&str, Restart); 2] =
-        [("engine restarted", restart_engine), ("PostgreSQL restarted", restart_postgres)];
-    let mut restarted = 0;
+    let mut schedule = Schedule::new(stage);
     while !stage.has_ended() {
         stage.pause(&mut rng, 200, 2_500);
+        if let Some((name, cause)) = schedule.next(stage) {
+            cause_fault(stage, &mut rng, name, cause);
+            continue;
+        }
         let gate = stage.gate.read().unwrap();
         if stage.has_ended() {
             return;
         }
-        let began = stage.history.now();
-        let name = if stage.is_long && began > restart {
-            restart = began + 45.0;
-            let (name, cause) = restarts[restarted % 2];
-            restarted += 1;
-            if !cause(stage) {
-                continue;
-            }
-            stage.restarted.store(true, Ordering::SeqCst);
-            name
-        } else {
-            let (name, cause) = draw(&mut rng);
-            cause(stage, &mut rng);
-            name
-        };
-        stage.history.note(began, "fault", name.to_owned());
-        stage.history.count("faults", name);
-        stage.children.revive(&stage.history);
+        let (name, cause) = draw(&mut rng);
+        cause_fault(stage, &mut rng, name, cause);
         drop(gate);
     }
+}
+
+fn cause_fault(stage: &Stage, rng: &mut Rng, name: &'static str, cause: Cause) {
+    let began = stage.history.now();
+    cause(stage, rng);
+    stage.history.note(began, "fault", name.to_owned());
+    stage.history.count("faults", name);
+    stage.children.revive(&stage.history);
 }
 
 fn draw(rng: &mut Rng) -> (&'static str, Cause) {
@@ -159,54 +155,4 @@ fn init_es_killed(stage: &Stage, rng: &mut Rng) {
     let _ = child.kill();
     let _ = child.wait();
     init_es(stage);
-}
-
-/// Returns the value of a variable that `dev/servers` sets for servers that are its own.
-fn setting(name: &str) -> Option<String> {
-    env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-fn restart_engine(stage: &Stage) -> bool {
-    let Some(start) = setting("ETL_DEV_ENGINE_START") else { return false };
-    // The script knows the present process of the engine, the variable only the first one.
-    let env_file = std::path::Path::new(&start).with_file_name("env");
-    let text = std::fs::read_to_string(env_file).unwrap_or_default();
-    let pid = text.split("ETL_DEV_ENGINE_PID=").nth(1).and_then(|rest| rest.lines().next());
-    let Some(pid) = pid.filter(|pid| !pid.is_empty()) else { return false };
-    let _ = Command::new("kill").args(["-KILL", pid]).status();
-    let done = Command::new(start).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    assert!(done.is_ok_and(|status| status.success()), "the engine did not start again");
-    // What arrives before a leader has noticed is beyond what is promised: it replaces the alias
-    // when it finds that the engine was away.
-    let epoch = epoch(stage);
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while epoch == self::epoch(stage) && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(200));
-    }
-    true
-}
-
-fn epoch(stage: &Stage) -> Option<i64> {
-    Some(stage.connect()?.query_one("SELECT epoch FROM etl.state", &[]).ok()?.get(0))
-}
-
-fn restart_postgres(_stage: &Stage) -> bool {
-    let variables = (setting("ETL_DEV_PG_BIN"), setting("ETL_DEV_PG_DATA"));
-    let (Some(folder), Some(data)) = variables else { return false };
-    for command in ["stop", "start"] {
-        let program = format!("{folder}/pg_ctl");
-        let mut control = match setting("ETL_DEV_PG_USER") {
-            None => Command::new(program),
-            Some(user) => {
-                let mut control = Command::new("setpriv");
-                let user = format!("--reuid={user}");
-                control.args([&user, "--regid=nogroup", "--clear-groups", &program]);
-                control
-            }
-        };
-        control.args(["-D", &data, "-m", "immediate", "-w", "-l", "/dev/null", command]);
-        let status = control.stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/").status();
-        assert!(status.is_ok_and(|status| status.success()), "pg_ctl {command} failed");
-    }
-    true
 }

@@ -1,7 +1,7 @@
 //! What all threads share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct Stage {
     pub database_url: String,
     pub prefix: String,
     pub engine_url: String,
+    /// Held by whoever lets a request of the past arrive, and as long as none may.
+    pub replays: Mutex<()>,
     /// In front of the engine, one for each of the processes.
     pub proxies: [Proxy; 2],
     pub children: Arc<Children>,
@@ -45,6 +47,7 @@ impl Stage {
             prefix: world.engine.prefix.clone(),
             engine_url: world.engine.url.clone(),
             children: Arc::new(children),
+            replays: Mutex::new(()),
             proxies,
             is_long,
         }
@@ -75,6 +78,11 @@ impl Stage {
         for proxy in &self.proxies {
             proxy.set_up(is_up);
         }
+    }
+
+    /// How many bulk requests the processes have sent so far.
+    pub fn bulk_requests(&self) -> usize {
+        self.proxies.iter().map(Proxy::bulk_requests).sum()
     }
 
     /// A connection, as soon as there can be one. None once the threads are to end.

@@ -1,0 +1,2 @@
+DROP VIEW etl.rejected_documents;
+ALTER TABLE etl.state DROP COLUMN mapping;
