@@ -184,7 +184,10 @@ impl AnswerItem {
             (_, "cluster_block_exception" | "index_closed_exception") | (401 | 403, _) => {
                 Outcome::Blocked(told())
             }
-            (404, "index_not_found_exception") => Outcome::AliasGone,
+            // The second is the answer to a delete, see `super::index`.
+            (404, "index_not_found_exception") | (400, "invalid_index_name_exception") => {
+                Outcome::AliasGone
+            }
             // A second index has got the alias, as one does that is restored from a snapshot. Neither
             // of them is written to, until the alias is replaced.
             (400, "illegal_argument_exception") if reason.contains(TWO_INDICES) => {

@@ -1,8 +1,12 @@
 //! Indices and aliases: how they are named, made, found, switched and removed.
 //!
 //! Three names: an index `movies_<UTC time>`; the alias `movies` that people search; and the private
-//! write alias `movies_<UTC time>.w<epoch>`, through which alone we write. Whoever takes the lead
+//! write alias `movies_<UTC time>.W<epoch>`, through which alone we write. Whoever takes the lead
 //! replaces the last one, so that what is late of the past is refused.
+//!
+//! The letter is a capital on purpose: an alias may have one, an index may not. A versioned delete that
+//! goes through an alias that is gone would otherwise make an index of this name, `require_alias` or not,
+//! and be acknowledged by it (seen on OpenSearch 2.19 and Elasticsearch 8.19).
 
 use std::collections::BTreeMap;
 
@@ -53,7 +57,13 @@ impl Index {
     /// Returns the private write alias of an epoch.
     #[must_use]
     pub fn write_alias(name: &str, epoch: i64) -> String {
-        format!("{name}.w{epoch}")
+        format!("{}{epoch}", Self::write_alias_stem(name))
+    }
+
+    /// Returns what the private write aliases of all epochs begin with.
+    #[must_use]
+    pub fn write_alias_stem(name: &str) -> String {
+        format!("{name}.W")
     }
 }
 

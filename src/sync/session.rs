@@ -245,7 +245,7 @@ fn replace_write_alias(
     index_name: &str,
     epoch: i64,
 ) -> Result<(), Error> {
-    let private = format!("{index_name}.w");
+    let private = Index::write_alias_stem(index_name);
     // All indices that have one: a copy that was restored from a snapshot has it, too.
     let indices = elasticsearch.load_indices(&format!("{private}*,{index_name}"))?;
     let mut actions = Vec::new();

@@ -179,10 +179,21 @@ fn what_is_late_of_an_earlier_term_is_refused() {
     let epoch: i64 = world.client.query_one("SELECT epoch FROM etl.state", &[]).unwrap().get(0);
     world.sync();
     let version = "9999999999999999";
+    let delete = json!({ "delete": { "_id": FILM_1, "version": version.parse::<u64>().unwrap(), "version_type": "external_gte" } });
+    let path = format!("{}/{name}.W{epoch}/_bulk?require_alias=true", world.engine.url);
+    let request = ureq::post(&path)
+        .header("Content-Type", "application/x-ndjson")
+        .send(format!("{delete}\n"));
+    let answer: serde_json::Value =
+        serde_json::from_str(&request.unwrap().body_mut().read_to_string().unwrap()).unwrap();
+    assert_eq!(
+        answer["items"][0]["delete"]["error"]["type"], "invalid_index_name_exception",
+        "no index is made by it: {answer}"
+    );
     let action = json!({ "index": { "_id": FILM_1, "version": version.parse::<u64>().unwrap(), "version_type": "external_gte" } });
     let body = format!("{action}\n{}\n", json!({ "id": FILM_1 }));
     let request =
-        ureq::post(format!("{}/{name}.w{epoch}/_bulk?require_alias=true", world.engine.url))
+        ureq::post(format!("{}/{name}.W{epoch}/_bulk?require_alias=true", world.engine.url))
             .header("Content-Type", "application/x-ndjson")
             .send(body);
     let answer: serde_json::Value =
@@ -232,7 +243,7 @@ fn a_second_index_under_the_private_alias_is_put_right() {
     world.wait_in_step();
     let name = world.engine.indices().remove(0);
     let epoch: i64 = world.client.query_one("SELECT epoch FROM etl.state", &[]).unwrap().get(0);
-    let copy = json!({ "aliases": { format!("{name}.w{epoch}"): {} } });
+    let copy = json!({ "aliases": { format!("{name}.W{epoch}"): {} } });
     world.engine.succeed("PUT", &format!("/{}copy", world.engine.prefix), Some(&copy));
     world.sql("UPDATE content.film_work SET title = 'edited'");
     world.wait_in_step();
@@ -258,4 +269,21 @@ fn a_truncated_table_is_swept_whatever_the_size_of_a_batch_and_whatever_else_is_
     world.engine.succeed("DELETE", &format!("/{name}/_doc/no-film"), None);
     world.check_in_step();
     assert!(world.engine.documents().is_empty());
+}
+
+#[test]
+fn a_delete_through_a_private_alias_that_was_removed_is_not_taken_for_done() {
+    let mut world = World::new("recovery_alias_gone");
+    world.sql(FILMS);
+    let running = world.spawn(&["start"]);
+    world.wait_in_step();
+    let name = world.engine.indices().remove(0);
+    let epoch: i64 = world.client.query_one("SELECT epoch FROM etl.state", &[]).unwrap().get(0);
+    let remove = json!({ "remove": { "index": name, "alias": format!("{name}.W{epoch}") } });
+    world.engine.succeed("POST", "/_aliases", Some(&json!({ "actions": [remove] })));
+    world.sql(&format!("DELETE FROM content.film_work WHERE id = '{FILM_1}'"));
+    world.wait_in_step();
+    assert_eq!(world.engine.indices(), [name], "no index is made by it");
+    running.signal("-TERM");
+    assert_eq!(running.wait().code, Some(0));
 }

@@ -26,7 +26,7 @@ fn send(stage: &Stage, method: &str, path: &str, body: &Value) -> Value {
 }
 
 /// The names of the indices that people search, with all their aliases.
-fn searched(stage: &Stage) -> Vec<(String, Vec<String>)> {
+pub fn searched(stage: &Stage) -> Vec<(String, Vec<String>)> {
     let answer = send(stage, "GET", &format!("/_alias/{}movies", stage.prefix), &Value::Null);
     let indices = answer.as_object().into_iter().flatten();
     let names = indices.filter(|(_, index)| index["aliases"].is_object()).map(|(name, _)| name);
@@ -46,7 +46,7 @@ fn aliases(stage: &Stage, name: &str) -> Vec<String> {
 /// The private aliases that are written through at the moment.
 pub fn write_aliases(stage: &Stage) -> Vec<String> {
     let aliases = searched(stage).into_iter().flat_map(|(_, aliases)| aliases);
-    aliases.filter(|alias| alias.contains(".w")).collect()
+    aliases.filter(|alias| alias.contains(".W")).collect()
 }
 
 /// Deletes the index.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fastrand::Rng;
 use postgres::{Client, Error};
 
+use crate::index::searched;
 use crate::stage::Stage;
 use crate::support::proxy::Fault;
 
@@ -128,7 +129,9 @@ fn hold_and_write(
         let document = format!(r#"{{"id": "{id}", "title": "by hand"}}"#);
         (format!("{{\"index\": {{{head}}}}}\n{document}\n"), "overwritten")
     };
-    let url = format!("{}/{}movies/_bulk?require_alias=true", stage.engine_url, stage.prefix);
+    // By its own name: if the alias is gone, a delete through it would make an index of that name.
+    let Some((index, _)) = searched(stage).into_iter().next() else { return Ok(None) };
+    let url = format!("{}/{index}/_bulk", stage.engine_url);
     // Whatever becomes of it: it may have been carried out.
     let _ = ureq::post(url).header("Content-Type", "application/x-ndjson").send(body);
     let touch = format!("UPDATE content.film_work SET indexed_at = NULL WHERE id = '{id}'");
