@@ -43,12 +43,6 @@ fn aliases(stage: &Stage, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// The private aliases that are written through at the moment.
-pub fn write_aliases(stage: &Stage) -> Vec<String> {
-    let aliases = searched(stage).into_iter().flat_map(|(_, aliases)| aliases);
-    aliases.filter(|alias| alias.contains(".W")).collect()
-}
-
 /// Deletes the index.
 pub fn drop_index(stage: &Stage) {
     for (name, _) in searched(stage) {

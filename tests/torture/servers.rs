@@ -9,7 +9,6 @@ use std::{env, fs, thread};
 
 use fastrand::Rng;
 
-use crate::index::write_aliases;
 use crate::processes::Cause;
 use crate::stage::Stage;
 use crate::support::proxy::{Fault, Proxy};
@@ -129,19 +128,34 @@ fn restart_engine(stage: &Stage) {
     let _gate = stage.gate.read().unwrap();
     let _no_replays = stage.replays.lock().unwrap();
     let Some(servers) = Servers::find() else { return };
-    let before = write_aliases(stage);
     servers.restart_engine();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while Instant::now() < deadline {
-        let now = write_aliases(stage);
-        if !now.is_empty() && now.iter().all(|alias| !before.contains(alias)) {
-            return;
-        }
-        stage.children.revive(&stage.history);
-        thread::sleep(Duration::from_millis(200));
+    if !has_new_term(stage) {
+        stage.proxies.iter().for_each(Proxy::forget_recorded);
     }
-    // Nobody leads: what is kept may be of the present term.
-    stage.proxies.iter().for_each(Proxy::forget_recorded);
+}
+
+/// Waits until a film is stamped that was touched now. Returns whether that was so: then a leader has
+/// noticed that the engine was away.
+fn has_new_term(stage: &Stage) -> bool {
+    const ANY: &str = "UPDATE content.film_work SET indexed_at = NULL
+        WHERE id = (SELECT id FROM content.film_work ORDER BY random() LIMIT 1)
+        RETURNING id::text, touched_at::text";
+    const STAMPED: &str = "SELECT FROM content.film_work
+        WHERE id::text = $1 AND touched_at::text = $2 AND indexed_at IS NOT NULL";
+    let Some(mut client) = stage.connect() else { return false };
+    for _ in 0..20 {
+        let Ok(Some(row)) = client.query_opt(ANY, &[]) else { return false };
+        let (id, touched_at): (String, String) = (row.get(0), row.get(1));
+        // Somebody else may touch it, too; then another one is taken.
+        for _ in 0..10 {
+            if matches!(client.query_opt(STAMPED, &[&id, &touched_at]), Ok(Some(_))) {
+                return true;
+            }
+            stage.children.revive(&stage.history);
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+    false
 }
 
 /// A writer commits without waiting for the disk; its document is sent; PostgreSQL crashes before the
