@@ -142,14 +142,16 @@ impl Elasticsearch {
         Ok(self.load_indices(name)?.into_iter().next())
     }
 
-    /// Loads the indices that a name, an alias or a pattern stands for, in the order of their names.
+    /// Loads the indices that names, aliases or patterns (with commas between them) stand for, in the
+    /// order of their names. What is not there is left out.
     ///
     /// # Errors
     ///
     /// Returns an error if the engine is away or refuses to tell.
     pub fn load_indices(&self, pattern: &str) -> Result<Vec<Index>, Error> {
-        let path =
-            format!("/{pattern}?filter_path=*.aliases,*.mappings._meta,*.settings.index.uuid");
+        let path = format!(
+            "/{pattern}?ignore_unavailable=true&filter_path=*.aliases,*.mappings._meta,*.settings.index.uuid"
+        );
         match self.send::<BTreeMap<String, IndexAnswer>>(Method::GET, &path, None) {
             Ok(indices) => Ok(indices.into_iter().map(Index::from_answer).collect()),
             Err(err) if err.is_not_found() => Ok(Vec::new()),

@@ -50,6 +50,19 @@ pub fn try_lock(conn: &mut Connection, lock: Lock) -> Result<bool, Error> {
         .map_err(Error::query("take an advisory lock"))
 }
 
+/// Takes [`Lock::Setup`] if nobody has it, in a session that the server ends, with its lock, when the
+/// process is frozen. Returns whether this session has it now.
+///
+/// # Errors
+///
+/// Returns an error if a statement fails; the lock may be held until the session ends.
+pub fn try_lock_setup(conn: &mut Connection) -> Result<bool, Error> {
+    /// Longer than two requests to the engine take at most, one after the other.
+    const SILENCE_MAX_S: u32 = 75;
+    limit_silence(conn, SILENCE_MAX_S)?;
+    try_lock(conn, Lock::Setup)
+}
+
 /// Finds the session that holds a lock.
 ///
 /// # Errors

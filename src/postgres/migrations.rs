@@ -11,7 +11,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Bool, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::lock::{Lock, try_lock};
+use super::lock::try_lock_setup;
 use super::schema::__diesel_schema_migrations::dsl as applied;
 use super::{Connection, Error, SESSION, catalogue};
 
@@ -38,7 +38,7 @@ pub fn build_grants(role: &str) -> String {
 pub fn lock_setup(conn: &mut Connection) -> Result<(), Error> {
     const PAUSE: Duration = Duration::from_millis(200);
     for _ in 0..SETUP_WAIT.as_millis() / PAUSE.as_millis() {
-        if try_lock(conn, Lock::Setup)? {
+        if try_lock_setup(conn)? {
             return Ok(());
         }
         thread::sleep(PAUSE);

@@ -12,7 +12,7 @@ use crate::elasticsearch::bulk::{BulkBody, Outcome};
 use crate::elasticsearch::index::{ALIAS, AliasAction, Index};
 use crate::error::Error;
 use crate::postgres::film_work::count_pending;
-use crate::postgres::lock::{Lock, find_holder, try_lock};
+use crate::postgres::lock::{Lock, find_holder, try_lock_setup};
 use crate::postgres::state::{self, Binding};
 use crate::postgres::{Connection, DatabaseUrl, connect};
 use crate::sync::films::FilmQueue;
@@ -191,18 +191,24 @@ fn check_database(conn: &mut Connection, binding: &Binding) -> Result<(), Error>
 fn check_index(elasticsearch: &Elasticsearch, binding: &Binding) -> Result<(), Error> {
     let name = &binding.index_name;
     let alias = elasticsearch.prefixed(ALIAS);
-    let index = elasticsearch.find_index(name)?;
-    let what = match &index {
-        None => format!("the index {name} is missing"),
-        Some(index) if index.name != *name || index.uuid != binding.index_uuid => {
-            format!(
-                "the index {name} is not the one that was filled: it was deleted and made again, or restored"
-            )
-        }
-        Some(index) if !index.aliases.contains(&alias) => {
+    let indices = elasticsearch.load_indices(&format!("{name},{alias}"))?;
+    let searched = |index: &Index| index.aliases.contains(&alias);
+    let other = indices.iter().find(|index| index.name != *name && searched(index));
+    let what = match (indices.iter().find(|index| index.name == *name), other) {
+        (None, _) => format!("the index {name} is missing"),
+        (Some(index), _) if index.uuid != binding.index_uuid => format!(
+            "the index {name} is not the one that was filled: it was deleted and made again, or restored"
+        ),
+        (Some(index), _) if !searched(index) => {
             format!("the alias {alias} was removed from the index {name}")
         }
-        Some(_) => return Ok(()),
+        (_, Some(other)) => {
+            format!(
+                "the alias {alias} stands for the index {}, too, and not for {name} alone",
+                other.name
+            )
+        }
+        _ => return Ok(()),
     };
     Err(Error::IndexLost(what))
 }
@@ -218,7 +224,7 @@ pub fn rebuild_lost_index(
     elasticsearch: &Elasticsearch,
 ) -> Result<String, Error> {
     let mut conn = connect(url, "etl start --rebuild-lost-index")?;
-    if !try_lock(&mut conn, Lock::Setup)? {
+    if !try_lock_setup(&mut conn)? {
         return Err(Error::Rival("`etl init-es` is at work".to_owned()));
     }
     // Nobody else makes one from here on; somebody may just have.

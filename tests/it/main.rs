@@ -4,6 +4,7 @@
 
 mod changes; // every kind of change reaches the index
 mod cli; // help, settings, `.env`, mistakes, and that no password is printed
+mod crashes; // killed again and again, left alone by the engine
 mod init_es; // the index is made anew: beside others' indices, killed halfway, beside a leader
 mod layers; // the borders between the modules, read from the source
 mod load_fixture; // what ends up in the catalogue, what is written for it, what is refused

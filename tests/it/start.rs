@@ -415,3 +415,17 @@ fn an_index_that_is_lost_while_running_is_made_again() {
     running.signal("-TERM");
     assert_eq!(running.wait().code, Some(0));
 }
+
+#[test]
+fn an_alias_that_stands_for_another_index_too_is_noticed() {
+    let mut world = World::new("start_two_indices");
+    world.sql(FILMS);
+    world.sync();
+    let other = format!("{}other", world.engine.prefix);
+    let definition = json!({ "aliases": { world.engine.alias(): {} } });
+    world.engine.succeed("PUT", &format!("/{other}"), Some(&definition));
+    let line = world.fail(&["start", "--until-idle"]);
+    assert!(line.contains(&format!("stands for the index {other}, too")), "{line}");
+    world.succeed(&["start", "--until-idle", "--rebuild-lost-index"]);
+    world.check_in_step();
+}
