@@ -25,7 +25,7 @@ use crate::postgres::work::load_work;
 use crate::sync::session::Session;
 
 /// What one step did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 #[must_use]
 pub enum Step {
     /// Nothing is pending.
@@ -36,6 +36,14 @@ pub enum Step {
     Progress {
         /// Documents that the engine acknowledged, deletions included.
         documents: usize,
+    },
+    /// The engine put some documents off, or answered in no way that we know. Others may have been
+    /// acknowledged; the next step goes on behind them, and comes back to them in the end.
+    Partial {
+        /// Documents that the engine acknowledged, deletions included.
+        documents: usize,
+        /// Why the others were not; the last reason.
+        failure: Error,
     },
 }
 
@@ -69,8 +77,8 @@ pub fn step(session: &mut Session) -> Result<Step, Error> {
     if work.touches || work.fan_outs {
         entries += touches::touch_for_a_while(session)?;
     }
-    let mut failure = None;
-    let batch = put_off(&mut failure, films::index_batch(session))?;
+    let batch = films::index_batch(session)?;
+    let mut failure = batch.failure;
     let mut documents = batch.acknowledged;
     if work.tombstones {
         documents += put_off(&mut failure, outbox::bury(session))?;
@@ -80,10 +88,10 @@ pub fn step(session: &mut Session) -> Result<Step, Error> {
         entries += touches::touch_chunk(session, Queue::Later)?;
     }
     if work.sweeps {
-        entries += outbox::sweep(session)?;
+        entries += put_off(&mut failure, outbox::sweep(session))?;
     }
     match failure {
-        Some(failure) => Err(failure),
+        Some(failure) => Ok(Step::Partial { documents, failure }),
         None if documents > 0 || entries > 0 || batch.settled > 0 => {
             Ok(Step::Progress { documents })
         }

@@ -108,13 +108,14 @@ pub fn run(args: &Start) -> Result<(), Error> {
     let settings = check(args)?;
     end_on_signals()?;
     let mut loop_ = Loop {
-        limits: settings.limits,
-        settings,
+        settings: &settings,
         leadership: None,
         backoff: Backoff::new(),
         told: None,
+        limits: settings.limits,
         has_worked: false,
         strikes: 0,
+        fruitless: 0,
     };
     loop {
         match loop_.follow() {
@@ -162,11 +163,11 @@ fn end_on_signals() -> Result<(), Error> {
 }
 
 /// What is kept from one failure to the next.
-struct Loop {
-    settings: Settings,
+struct Loop<'a> {
+    settings: &'a Settings,
     leadership: Option<Leadership>,
     backoff: Backoff,
-    /// The failure that was told last, and when.
+    /// The failure that was told last, without its numbers and causes, and when.
     told: Option<(String, Instant)>,
     /// What is sent at a time: less than the settings say after a request that took too long.
     limits: Limits,
@@ -174,14 +175,16 @@ struct Loop {
     has_worked: bool,
     /// Failures of statements in a row, without a step in between.
     strikes: u32,
+    /// Steps in a row in which the engine took nothing, for no reason that we know.
+    fruitless: u32,
 }
 
-impl Loop {
+impl Loop<'_> {
     /// Waits for the lead, and does steps. Returns when idle, if that is asked for.
     fn follow(&mut self) -> Result<(), Error> {
         let leadership = match self.leadership.take().filter(Leadership::is_held) {
             Some(leadership) => leadership,
-            None => match wait_for_lead(&self.settings)? {
+            None => match wait_for_lead(self.settings)? {
                 Some(leadership) => leadership,
                 None => return Ok(()),
             },
@@ -192,34 +195,67 @@ impl Loop {
     }
 
     fn lead(&mut self, leadership: &Leadership) -> Result<(), Error> {
-        let Settings { limits, poll_interval, until_idle, .. } = &self.settings;
-        let mut session = self.settings.begin(leadership, self.limits)?;
+        let settings = self.settings;
+        let mut session = settings.begin(leadership, self.limits)?;
         let mut progress = Progress::new();
         loop {
             let started = Instant::now();
             let done = step(&mut session)?;
-            self.has_worked = true;
-            self.strikes = 0;
-            self.backoff = Backoff::new();
-            self.told = None;
+            if !matches!(done, Step::Partial { .. }) {
+                self.note_success();
+            }
             match done {
                 Step::Progress { documents } => {
-                    self.limits = self.limits.after_success(*limits);
+                    self.limits = self.limits.after_success(settings.limits);
                     session.set_limits(self.limits);
                     progress.add(started, documents, || session.count_pending());
                 }
-                Step::Idle if *until_idle => {
+                Step::Partial { documents, failure } => {
+                    progress.add(started, documents, || session.count_pending());
+                    self.pause_after_part(documents, failure)?;
+                }
+                Step::Idle if settings.until_idle => {
                     progress.finish();
                     info!("nothing is pending; {} documents were sent", progress.documents());
                     return Ok(());
                 }
                 Step::Idle => {
                     progress.finish();
-                    thread::sleep(*poll_interval);
+                    thread::sleep(settings.poll_interval);
                 }
-                Step::Blocked => thread::sleep(*poll_interval),
+                Step::Blocked => thread::sleep(settings.poll_interval),
             }
         }
+    }
+
+    fn note_success(&mut self) {
+        self.has_worked = true;
+        self.strikes = 0;
+        self.fruitless = 0;
+        self.backoff = Backoff::new();
+        self.told = None;
+    }
+
+    /// Waits after a step that failed for some documents alone. The term goes on.
+    fn pause_after_part(&mut self, documents: usize, failure: Error) -> Result<(), Error> {
+        const FRUITLESS_MAX: u32 = 20;
+        if documents > 0 {
+            self.has_worked = true;
+            self.fruitless = 0;
+            // The pauses are for the engine, and only one that is busy needs them.
+            if !failure.is_busy() {
+                self.backoff = Backoff::new();
+            }
+        } else if !failure.is_busy() {
+            self.fruitless += 1;
+        }
+        if self.settings.until_idle && self.fruitless >= FRUITLESS_MAX {
+            return Err(Error::State(format!(
+                "giving up after {FRUITLESS_MAX} attempts: {}",
+                error::chain(&failure)
+            )));
+        }
+        self.pause_after(failure)
     }
 
     /// Logs what failed and waits, or gives up on what only a person can mend.
@@ -235,21 +271,23 @@ impl Loop {
         } else {
             (SLOW_PACE, Level::Error)
         };
-        self.tell(level, error::chain(&err), pause);
+        self.tell(level, &err, pause);
         thread::sleep(pause);
         Ok(())
     }
 
     /// Logs a failure, but the same one not again and again: a server may be away for a night.
-    fn tell(&mut self, level: Level, text: String, pause: Duration) {
+    fn tell(&mut self, level: Level, err: &Error, pause: Duration) {
+        // Neither its numbers (an epoch, a count) nor its causes make another failure of it.
+        let kind = err.to_string().replace(|c: char| c.is_ascii_digit(), "");
         let is_known = self
             .told
             .as_ref()
-            .is_some_and(|(told, at)| *told == text && at.elapsed() < FAILURE_REPORT);
+            .is_some_and(|(told, at)| *told == kind && at.elapsed() < FAILURE_REPORT);
         let level = if is_known { Level::Debug } else { level };
-        log!(level, "next attempt in {} ms: {text}", pause.as_millis());
+        log!(level, "next attempt in {} ms: {}", pause.as_millis(), error::chain(err));
         if !is_known {
-            self.told = Some((text, Instant::now()));
+            self.told = Some((kind, Instant::now()));
         }
     }
 

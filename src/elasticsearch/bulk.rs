@@ -181,7 +181,8 @@ impl AnswerItem {
                 None => Outcome::Unknown { status: 409, reason: told() },
             },
             // A block looks like load (429), or like a bad document (400): its type tells.
-            (_, "cluster_block_exception" | "index_closed_exception") | (401 | 403, _) => {
+            // With 503 it is a cluster that has no master for the moment.
+            (..500, "cluster_block_exception") | (_, "index_closed_exception") | (401 | 403, _) => {
                 Outcome::Blocked(told())
             }
             // The second is the answer to a delete, see `super::index`.

@@ -101,6 +101,10 @@ impl Error {
             object => Explanation::deserialize(object).unwrap_or_default(),
         };
         let reason = explanation.reason.unwrap_or_default();
+        // A block looks like load (429). With 503 it is a cluster that has no master for the moment.
+        if status < 500 && explanation.kind == "cluster_block_exception" {
+            return Self::Blocked { reason: format!("{}: {reason}", explanation.kind) };
+        }
         Self::Status { request, status, kind: explanation.kind, reason }
     }
 

@@ -16,7 +16,7 @@ pub(super) struct Answers {
     pub rejections: Vec<Rejection>,
     /// To be touched past what the engine holds.
     pub conflicts: Vec<(AsRead, Timestamp)>,
-    /// What concerns the request and not the document; the last of it.
+    /// What concerns the request and not the document.
     pub failure: Option<Error>,
 }
 
@@ -45,7 +45,6 @@ impl Answers {
     /// Sorts the answers, each with the film that it is about.
     pub fn sort(answers: impl Iterator<Item = (AsRead, Outcome)>) -> Self {
         let mut sorted = Self::default();
-        let mut busy = 0;
         for (film, outcome) in answers {
             match outcome {
                 Outcome::Acknowledged => sorted.push(Answered::Acknowledged(film)),
@@ -55,12 +54,7 @@ impl Answers {
                 Outcome::Conflict { engine_version } => {
                     sorted.push(conflict(film, engine_version));
                 }
-                Outcome::Busy(reason) => {
-                    busy += 1;
-                    let err = elasticsearch::Error::Busy { items: busy, reason };
-                    sorted.failure = Some(err.into());
-                }
-                other => sorted.failure = Some(request_failure(other)),
+                other => add_failure(&mut sorted.failure, other),
             }
         }
         sorted
@@ -109,10 +103,17 @@ fn conflict(film: AsRead, engine_version: i64) -> Answered {
     }
 }
 
-/// Names the failure of an item that says something about the whole request.
-pub(super) fn request_failure(outcome: Outcome) -> Error {
-    match outcome {
-        Outcome::Busy(reason) => elasticsearch::Error::Busy { items: 1, reason }.into(),
+/// Notes an item that says something about the whole request, and not about its document. The last one is
+/// told, and how many were put off.
+pub(super) fn add_failure(failure: &mut Option<Error>, outcome: Outcome) {
+    let err = match outcome {
+        Outcome::Busy(reason) => {
+            let before = match failure {
+                Some(Error::Elasticsearch(elasticsearch::Error::Busy { items, .. })) => *items,
+                _ => 0,
+            };
+            elasticsearch::Error::Busy { items: before + 1, reason }.into()
+        }
         Outcome::Blocked(reason) => elasticsearch::Error::Blocked { reason }.into(),
         Outcome::AliasGone => Error::Rival(
             "the private write alias was replaced or removed by another process".to_owned(),
@@ -121,5 +122,9 @@ pub(super) fn request_failure(outcome: Outcome) -> Error {
         Outcome::Acknowledged | Outcome::Conflict { .. } | Outcome::Rejected { .. } => {
             unreachable!("these say something about one document")
         }
+    };
+    // What ends the term is not to be hidden by what concerns a document.
+    if failure.as_ref().is_none_or(Error::concerns_single_documents) {
+        *failure = Some(err);
     }
 }

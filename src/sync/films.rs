@@ -55,7 +55,7 @@ impl FilmQueue {
 const SAMPLE: i64 = 100;
 
 /// What became of a batch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Batch {
     /// The page had no room for more films.
     pub is_full: bool,
@@ -63,6 +63,17 @@ pub struct Batch {
     pub acknowledged: usize,
     /// Films that were stamped, recorded as rejected, or touched past a conflict.
     pub settled: usize,
+    /// Why some documents alone were neither.
+    pub failure: Option<Error>,
+}
+
+impl Batch {
+    /// Adds what became of a request.
+    fn add(&mut self, request: Self) {
+        self.acknowledged += request.acknowledged;
+        self.settled += request.settled;
+        self.failure = self.failure.take().or(request.failure);
+    }
 }
 
 /// Indexes at most one page of pending films.
@@ -89,9 +100,7 @@ pub fn index_batch(session: &mut Session) -> Result<Batch, Error> {
     while !unsent.is_empty() {
         let body = build_body(unsent, session.limits.bulk_bytes);
         let (sent, rest) = unsent.split_at(body.operations());
-        let request = send_and_settle(session, sent, &body)?;
-        batch.acknowledged += request.acknowledged;
-        batch.settled += request.settled;
+        batch.add(send_and_settle(session, sent, &body)?);
         unsent = rest;
     }
     Ok(batch)
@@ -185,14 +194,22 @@ fn send_and_settle(
     let films = documents.iter().map(|(film, _)| *film);
     let mut answers = Answers::sort(films.zip(outcomes));
     session.films.mapping_fits |= !answers.acknowledged.is_empty();
+    let mut failure = answers.failure.take();
     if answers.are_all_rejected() && !session.films.mapping_fits {
-        check_mapping(session, &answers.rejections)?;
+        failure = check_mapping(session, &answers.rejections)?;
+        if failure.is_some() {
+            return Ok(Batch { failure, ..Batch::default() });
+        }
     }
-    let failure = answers.failure.take();
     let settled = settle(session, &answers)?;
     match failure {
-        Some(failure) => Err(failure),
-        None => Ok(Batch { acknowledged: answers.acknowledged.len(), settled, ..Batch::default() }),
+        Some(failure) if !failure.concerns_single_documents() => Err(failure),
+        failure => Ok(Batch {
+            acknowledged: answers.acknowledged.len(),
+            settled,
+            failure,
+            ..Batch::default()
+        }),
     }
 }
 
@@ -203,17 +220,15 @@ fn send_halves(
     let (first, second) = documents.split_at(documents.len() / 2);
     let mut batch = Batch::default();
     for half in [first, second] {
-        let part = send_and_settle(session, half, &build_body(half, usize::MAX))?;
-        batch.acknowledged += part.acknowledged;
-        batch.settled += part.settled;
+        batch.add(send_and_settle(session, half, &build_body(half, usize::MAX))?);
     }
     Ok(batch)
 }
 
-/// Makes sure that the mapping fits at all, when the engine refuses every document of a batch: tries some
-/// of the others, from elsewhere. If these are refused, too, nothing is recorded, lest there be a line
-/// for every film.
-fn check_mapping(session: &mut Session, rejections: &[Rejection]) -> Result<(), Error> {
+/// Looks whether the mapping fits at all, when the engine refuses every document of a batch: tries some of
+/// the others, from elsewhere. If these are refused, too, the answer is what to say about it, and nothing is
+/// to be recorded, lest there be a line for every film.
+fn check_mapping(session: &mut Session, rejections: &[Rejection]) -> Result<Option<Error>, Error> {
     let refused: HashSet<Uuid> = rejections.iter().map(|rejection| rejection.film.id).collect();
     let mut sample = load_sample(&mut session.conn, SAMPLE)?;
     sample.retain(|film| !refused.contains(&film.id));
@@ -228,14 +243,14 @@ fn check_mapping(session: &mut Session, rejections: &[Rejection]) -> Result<(), 
     if fits {
         // Those of the sample are sent once more when it is their turn.
         session.films.mapping_fits = true;
-        return Ok(());
+        return Ok(None);
     }
     let Rejection { film, error_type, reason } = &rejections[0];
-    Err(elasticsearch::Error::Misfit {
+    let misfit = elasticsearch::Error::Misfit {
         documents: rejections.len() + tried,
         example: format!("film {}: {error_type}: {reason}", film.id),
-    }
-    .into())
+    };
+    Ok(Some(misfit.into()))
 }
 
 /// Writes down what the engine has answered: stamps what was acknowledged, records what was rejected,

@@ -13,7 +13,7 @@ use crate::postgres::outbox::{
 };
 use crate::postgres::{flush_wal, moment_of, version_of};
 use crate::sync::CHUNK;
-use crate::sync::answers::request_failure;
+use crate::sync::answers::add_failure;
 use crate::sync::session::Session;
 
 /// Deletes the documents of deleted films, at most one chunk. Returns how many were acknowledged.
@@ -62,7 +62,7 @@ pub fn bury(session: &mut Session) -> Result<usize, Error> {
                 let reason = format!("{error_type}: {reason}");
                 failure = Some(undeletable(tombstone.film_work_id, 400, &reason));
             }
-            other => failure = Some(request_failure(other)),
+            other => add_failure(&mut failure, other),
         }
     }
     // Last, for the same reason as a stamp.
@@ -135,16 +135,22 @@ fn delete_held(
         return Ok(());
     }
     flush_wal(&mut session.conn)?;
-    match session.send(&body)?.into_iter().find(|outcome| *outcome != Outcome::Acknowledged) {
-        None => Ok(()),
-        // Somebody has written it in between; the sweep begins anew and sees the new version.
-        Some(Outcome::Conflict { .. }) => {
-            Err(Error::Rival("a document was written by somebody else during a sweep".to_owned()))
+    let mut failure = None;
+    for outcome in session.send(&body)? {
+        match outcome {
+            Outcome::Acknowledged => (),
+            // Somebody has written it in between; the sweep begins anew and sees the new version.
+            Outcome::Conflict { .. } => {
+                return Err(Error::Rival(
+                    "a document was written by somebody else during a sweep".to_owned(),
+                ));
+            }
+            Outcome::Rejected { error_type, reason } => {
+                let reason = format!("{error_type}: {reason}");
+                return Err(elasticsearch::Error::Item { status: 400, reason }.into());
+            }
+            other => add_failure(&mut failure, other),
         }
-        Some(Outcome::Rejected { error_type, reason }) => {
-            let reason = format!("{error_type}: {reason}");
-            Err(elasticsearch::Error::Item { status: 400, reason }.into())
-        }
-        Some(other) => Err(request_failure(other)),
     }
+    failure.map_or(Ok(()), Err)
 }

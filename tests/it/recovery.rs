@@ -170,38 +170,6 @@ fn a_film_that_a_writer_holds_is_sent_once_and_stamped_when_it_is_free() {
     panic!("it is never stamped");
 }
 
-#[test]
-fn what_is_late_of_an_earlier_term_is_refused() {
-    let mut world = World::new("recovery_late");
-    world.sql(FILMS);
-    world.sync();
-    let name = world.engine.indices().remove(0);
-    let epoch: i64 = world.client.query_one("SELECT epoch FROM etl.state", &[]).unwrap().get(0);
-    world.sync();
-    let version = "9999999999999999";
-    let delete = json!({ "delete": { "_id": FILM_1, "version": version.parse::<u64>().unwrap(), "version_type": "external_gte" } });
-    let path = format!("{}/{name}.W{epoch}/_bulk?require_alias=true", world.engine.url);
-    let request = ureq::post(&path)
-        .header("Content-Type", "application/x-ndjson")
-        .send(format!("{delete}\n"));
-    let answer: serde_json::Value =
-        serde_json::from_str(&request.unwrap().body_mut().read_to_string().unwrap()).unwrap();
-    assert_eq!(
-        answer["items"][0]["delete"]["error"]["type"], "invalid_index_name_exception",
-        "no index is made by it: {answer}"
-    );
-    let action = json!({ "index": { "_id": FILM_1, "version": version.parse::<u64>().unwrap(), "version_type": "external_gte" } });
-    let body = format!("{action}\n{}\n", json!({ "id": FILM_1 }));
-    let request =
-        ureq::post(format!("{}/{name}.W{epoch}/_bulk?require_alias=true", world.engine.url))
-            .header("Content-Type", "application/x-ndjson")
-            .send(body);
-    let answer: serde_json::Value =
-        serde_json::from_str(&request.unwrap().body_mut().read_to_string().unwrap()).unwrap();
-    assert_eq!(answer["items"][0]["index"]["status"], 404, "{answer}");
-    world.check_in_step();
-}
-
 fn wait_for_row(world: &mut World, sql: &str) {
     for _ in 0..200 {
         if !world.client.query(sql, &[]).unwrap().is_empty() {

@@ -47,33 +47,6 @@ fn a_signal_ends_it_with_exit_code_0_also_while_a_request_is_open() {
 }
 
 #[test]
-fn until_idle_beside_a_leader_waits_until_that_one_has_nothing_left() {
-    let mut world = World::new("start_beside");
-    let leader = world.spawn(&["start", "--batch-size", "100"]);
-    world.sql(FILMS);
-    let outcome = world.succeed(&["start", "--until-idle"]);
-    world.check_in_step();
-    assert!(outcome.stderr.contains("another process leads (etl leader "), "{outcome}");
-    leader.signal("-TERM");
-    assert_eq!(leader.wait().code, Some(0));
-}
-
-#[test]
-fn a_standby_takes_over_when_the_leader_is_killed() {
-    let mut world = World::new("start_standby");
-    let leader = world.spawn(&["start"]);
-    world.sql(FILMS);
-    world.wait_in_step();
-    let _standby = world.spawn(&["start"]);
-    thread::sleep(Duration::from_secs(2));
-    leader.signal("-KILL");
-    let killed = Instant::now();
-    world.sql("UPDATE content.film_work SET title = 'after' WHERE title = 'Film 1'");
-    world.wait_in_step();
-    assert!(killed.elapsed() < Duration::from_secs(8), "took {:?}", killed.elapsed());
-}
-
-#[test]
 fn an_engine_that_is_away_is_waited_for() {
     let mut world = World::new("start_engine_away");
     world.sql(FILMS);

@@ -1,7 +1,9 @@
 //! What several test modules need: servers, the program as a process, the comparison.
 
+pub mod cluster;
 pub mod command;
 pub mod database;
 pub mod engine;
+pub mod forwarder;
 pub mod proxy;
 pub mod world;

@@ -6,28 +6,41 @@ use postgres::{Client, NoTls};
 
 use super::command;
 
-/// A database of its own on the server of `DATABASE_URL`. Dropped with the value.
+/// A database of its own. Dropped with the value.
 #[derive(Debug)]
 pub struct Database {
+    server_url: String,
     name: String,
 }
 
 impl Database {
-    /// Creates an empty database. `name` is the test's, so that a leftover can be told.
+    /// Creates an empty database on the server of `DATABASE_URL`. `name` is the test's, so that a
+    /// leftover can be told.
     pub fn new(name: &str) -> Self {
+        Self::on_server(server_url(), name)
+    }
+
+    /// Creates an empty database on this server.
+    pub fn on_server(server_url: String, name: &str) -> Self {
         let name = format!("etl_{name}_{}", process::id());
         // Longer names are cut by PostgreSQL, and could meet.
         assert!(name.len() <= 63, "the name `{name}` is too long");
-        let mut server = connect(&server_url());
+        let mut server = connect(&server_url);
         for sql in ["DROP DATABASE IF EXISTS", "CREATE DATABASE"] {
             server.execute(&format!("{sql} {name}"), &[]).expect("create a database");
         }
-        Self { name }
+        Self { server_url, name }
+    }
+
+    /// Says that the database is on another server now: a standby of the former one.
+    #[allow(dead_code, reason = "the torture test has one server")]
+    pub fn move_to(&mut self, server_url: String) {
+        self.server_url = server_url;
     }
 
     /// The URL of the database.
     pub fn url(&self) -> String {
-        url_of(&server_url(), &self.name)
+        url_of(&self.server_url, &self.name)
     }
 
     /// A session of the test's own.
@@ -45,7 +58,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         // A panic in here would hide why the test failed.
-        let dropped = Client::connect(&server_url(), NoTls).and_then(|mut server| {
+        let dropped = Client::connect(&self.server_url, NoTls).and_then(|mut server| {
             server.execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name), &[])
         });
         if let Err(err) = dropped {

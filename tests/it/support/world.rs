@@ -1,8 +1,10 @@
 //! A catalogue, an index of its own, and the program between them.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use postgres::Client;
@@ -66,9 +68,20 @@ impl World {
         world
     }
 
+    /// A catalogue that `etl` has made on this server, and an index.
+    #[allow(dead_code, reason = "the torture test has one server")]
+    pub fn on_server(name: &str, server_url: String) -> Self {
+        let world = Self::of_database(name, Database::on_server(server_url, name), "");
+        world.succeed(&["init-es"]);
+        world
+    }
+
     /// A catalogue, and no index yet.
     pub fn bare(name: &str, sql: &str) -> Self {
-        let database = Database::new(name);
+        Self::of_database(name, Database::new(name), sql)
+    }
+
+    fn of_database(name: &str, database: Database, sql: &str) -> Self {
         let engine = Engine::new(name);
         let mut client = database.client();
         client.batch_execute(sql).expect("make the catalogue");
@@ -107,9 +120,9 @@ impl World {
     /// Starts the program and goes on.
     pub fn spawn(&self, args: &[&str]) -> Running {
         let mut command = self.etl(args);
-        Running(Some(
+        Running::new(
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start etl"),
-        ))
+        )
     }
 
     /// Runs SQL as an application does.
@@ -181,12 +194,51 @@ fn normal(mut document: Value) -> Value {
 }
 
 /// The program, running. Killed when dropped.
-pub struct Running(Option<Child>);
+pub struct Running {
+    child: Option<Child>,
+    /// What it has said so far on its standard error.
+    said: Arc<Mutex<String>>,
+    listener: Option<JoinHandle<()>>,
+}
 
 impl Running {
+    fn new(mut child: Child) -> Self {
+        let stderr = child.stderr.take().expect("its standard error is a pipe");
+        let said = Arc::new(Mutex::new(String::new()));
+        let heard = Arc::clone(&said);
+        let listener = thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                let mut heard = heard.lock().unwrap();
+                heard.push_str(&String::from_utf8_lossy(&line));
+                heard.push('\n');
+            }
+        });
+        Self { child: Some(child), said, listener: Some(listener) }
+    }
+
+    /// The id of the process.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("not ended").id()
+    }
+
+    /// Waits until it has said a line with all of these words, and returns the first of them.
+    #[track_caller]
+    pub fn wait_until_said(&self, words: &[&str]) -> String {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let has_all = |line: &&str| words.iter().all(|word| line.contains(word));
+        loop {
+            let said = self.said.lock().unwrap().clone();
+            if let Some(line) = said.lines().find(has_all) {
+                return line.to_owned();
+            }
+            assert!(Instant::now() < deadline, "in 30 s no line with {words:?}\n{said}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: &str) {
-        let id = self.0.as_ref().expect("not ended").id().to_string();
+        let id = self.id().to_string();
         let status = Command::new("kill").args([signal, &id]).status().expect("run kill");
         assert!(status.success(), "could not send {signal}");
     }
@@ -194,25 +246,31 @@ impl Running {
     /// Waits for the end.
     #[track_caller]
     pub fn wait(mut self) -> Outcome {
-        let mut child = self.0.take().expect("not ended");
+        let mut child = self.child.take().expect("not ended");
+        let listener = self.listener.take().expect("not ended");
         let deadline = Instant::now() + Duration::from_secs(60);
         while child.try_wait().expect("ask for the exit code").is_none() {
             if Instant::now() > deadline {
                 let _ = child.kill();
-                let outcome = Outcome::from(child.wait_with_output().expect("read its output"));
-                panic!("etl did not end within a minute\n{outcome}");
+                let said = self.said.lock().unwrap();
+                panic!("etl did not end within a minute\n{said}");
             }
             thread::sleep(Duration::from_millis(10));
         }
-        child.wait_with_output().expect("read its output").into()
+        listener.join().expect("it was listened to");
+        let stderr = self.said.lock().unwrap().clone();
+        Outcome { stderr, ..child.wait_with_output().expect("read its output").into() }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
+        if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
+            if thread::panicking() {
+                eprintln!("etl said\n{}", self.said.lock().unwrap());
+            }
         }
     }
 }

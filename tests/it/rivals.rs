@@ -1,0 +1,468 @@
+//! Two processes: who leads, who takes over, and that the one before does no harm.
+//!
+//! Three things keep what is late from doing harm: the epoch in PostgreSQL, the private write alias in
+//! the engine, and the version of each document. Each is tested with the other two switched off.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::forwarder::Forwarder;
+use crate::support::proxy::{Fault, Proxy, split_operations, with_body};
+use crate::support::world::{Running, World};
+
+/// Without links, so that every film goes out once.
+const FILMS: &str = "INSERT INTO content.film_work (id, title)
+    SELECT ('00000000-0000-4000-9000-' || lpad(n::text, 12, '0'))::uuid, 'Film ' || n
+    FROM generate_series(1, 6) AS n";
+
+const FILM_1: &str = "00000000-0000-4000-9000-000000000001";
+const FILM_2: &str = "00000000-0000-4000-9000-000000000002";
+
+/// How long nobody may lead: four seconds until a silent leader is ended, one until the standby tries
+/// again, and the beginning of its term.
+const TAKEOVER_MAX: Duration = Duration::from_secs(8);
+
+#[track_caller]
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited for 30 s until {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The process that holds the lock of the leader, and for how many seconds its session has been there.
+fn leader(world: &mut World) -> Option<(u32, i64)> {
+    let holder = "
+        SELECT a.application_name, floor(extract(epoch FROM clock_timestamp() - a.backend_start))::bigint
+        FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+        WHERE l.locktype = 'advisory' AND l.objid = 1 AND l.granted AND a.datname = current_database()";
+    let row = world.client.query_opt(holder, &[]).unwrap()?;
+    let (_, pid) = row.get::<_, &str>(0).rsplit_once(':').expect("a name with host:pid");
+    Some((pid.parse().unwrap(), row.get(1)))
+}
+
+#[track_caller]
+fn wait_until_it_leads(world: &mut World, running: &Running) {
+    let id = running.id();
+    wait_until("the process leads", || leader(world).is_some_and(|(pid, _)| pid == id));
+}
+
+/// Waits until the index is right and nothing is on its way to it.
+#[track_caller]
+fn wait_until_nothing_is_pending(world: &mut World) {
+    world.wait_in_step();
+    let pending = "SELECT FROM content.film_work WHERE indexed_at IS NULL";
+    wait_until("nothing is pending", || world.client.query(pending, &[]).unwrap().is_empty());
+}
+
+/// Starts a process and waits until it has brought the index in step.
+#[track_caller]
+fn start_leader(world: &mut World, args: &[&str]) -> Running {
+    let running = world.spawn(&[&["start"], args].concat());
+    wait_until_it_leads(world, &running);
+    wait_until_nothing_is_pending(world);
+    running
+}
+
+/// Starts a process beside a leader and waits until it stands by.
+#[track_caller]
+fn start_standby(world: &World, args: &[&str]) -> Running {
+    let running = world.spawn(&[&["start"], args].concat());
+    running.wait_until_said(&["standing by: another process leads"]);
+    running
+}
+
+/// Waits until a process has found out that another one leads.
+#[track_caller]
+fn wait_until_it_stands_by(running: &Running, leader: &Running) {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let name = format!("etl leader {}:{}", host.trim(), leader.id());
+    running.wait_until_said(&[&format!("standing by: another process leads ({name}, for ")]);
+}
+
+#[track_caller]
+fn end(running: Running) {
+    running.signal("-TERM");
+    let outcome = running.wait();
+    assert_eq!(outcome.code, Some(0), "{outcome}");
+}
+
+// Standing by ---------------------------------------------------------------------------------
+
+#[test]
+fn a_second_process_says_at_once_who_leads_and_since_when_and_sends_nothing() {
+    let mut world = World::new("rivals_standby");
+    world.sql(FILMS);
+    let first = start_leader(&mut world, &[]);
+    wait_until("a duration tells", || leader(&mut world).is_some_and(|(_, age)| age >= 2));
+
+    let proxy = Proxy::new(&world.engine.url);
+    let started = Instant::now();
+    let second = world.spawn(&["start", "--elasticsearch-url", &proxy.url]);
+    let line = second.wait_until_said(&["standing by"]);
+    assert!(started.elapsed() < Duration::from_secs(3), "took {:?}", started.elapsed());
+    wait_until_it_stands_by(&second, &first);
+    let (_, age) = leader(&mut world).unwrap();
+    let said = line.split(", for ").nth(1).and_then(|rest| rest.split(' ').next());
+    let said: i64 = said.and_then(|said| said.parse().ok()).expect("a duration");
+    assert!((2..=age + 1).contains(&said), "a session of {age} s: {line}");
+
+    world.sql("UPDATE content.film_work SET title = 'edited'");
+    wait_until_nothing_is_pending(&mut world);
+    assert_eq!(proxy.bulk_requests(), 0);
+    let tries = format!(
+        "SELECT FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name LIKE 'etl leader %:{}'
+             AND query_start > backend_start + interval '2 seconds'",
+        second.id()
+    );
+    wait_until("it has tried again", || !world.client.query(&tries, &[]).unwrap().is_empty());
+    second.signal("-TERM");
+    let outcome = second.wait();
+    assert_eq!(outcome.code, Some(0), "{outcome}");
+    assert_eq!(outcome.stderr.matches("standing by").count(), 1, "not at every try\n{outcome}");
+    end(first);
+}
+
+#[test]
+fn until_idle_beside_a_leader_waits_until_that_one_has_nothing_left() {
+    let mut world = World::new("rivals_until_idle");
+    let leader = world.spawn(&["start", "--batch-size", "100"]);
+    wait_until_it_leads(&mut world, &leader);
+    world.sql(
+        "INSERT INTO content.film_work (id, title)
+         SELECT gen_random_uuid(), 'Film ' || n FROM generate_series(1, 3000) AS n",
+    );
+    let outcome = world.succeed(&["start", "--until-idle"]);
+    world.check_in_step();
+    assert!(outcome.stderr.contains("another process leads (etl leader "), "{outcome}");
+    end(leader);
+}
+
+// Taking over ---------------------------------------------------------------------------------
+
+/// A leader that reaches PostgreSQL by way of a forwarder, and a standby that reaches it directly.
+struct Rivals {
+    world: World,
+    forwarder: Forwarder,
+    former: Running,
+    standby: Running,
+}
+
+impl Rivals {
+    fn new(name: &str) -> Self {
+        let mut world = World::new(name);
+        world.sql(FILMS);
+        let forwarder = Forwarder::new(&world.database.url());
+        let former = start_leader(&mut world, &["--database-url", forwarder.url()]);
+        let standby = start_standby(&world, &[]);
+        Self { world, forwarder, former, standby }
+    }
+
+    /// Breaks the leader. A film that is edited right after it is in the index in time.
+    #[track_caller]
+    fn check_takeover(&mut self, break_it: impl FnOnce(&Running, &Forwarder)) {
+        let broken = Instant::now();
+        break_it(&self.former, &self.forwarder);
+        self.world.sql("UPDATE content.film_work SET title = 'after' WHERE title = 'Film 1'");
+        self.world.wait_in_step();
+        assert!(broken.elapsed() < TAKEOVER_MAX, "took {:?}", broken.elapsed());
+        let leader = leader(&mut self.world).map(|(pid, _)| pid);
+        assert_eq!(leader, Some(self.standby.id()));
+    }
+
+    /// Lets the former leader go on, which becomes the standby.
+    #[track_caller]
+    fn check_return(mut self, mend_it: impl FnOnce(&Running, &Forwarder)) {
+        mend_it(&self.former, &self.forwarder);
+        wait_until_it_stands_by(&self.former, &self.standby);
+        self.world.sql("UPDATE content.film_work SET title = 'later' WHERE title = 'Film 2'");
+        wait_until_nothing_is_pending(&mut self.world);
+        end(self.former);
+        end(self.standby);
+        assert_eq!(self.world.sync(), 0);
+        self.world.check_in_step();
+    }
+}
+
+#[test]
+fn a_standby_takes_over_from_a_leader_that_was_killed() {
+    let mut rivals = Rivals::new("rivals_killed");
+    rivals.check_takeover(|leader, _| leader.signal("-KILL"));
+}
+
+#[test]
+fn a_standby_takes_over_from_a_leader_that_is_frozen() {
+    let mut rivals = Rivals::new("rivals_frozen");
+    rivals.check_takeover(|leader, _| leader.signal("-STOP"));
+    rivals.check_return(|leader, _| leader.signal("-CONT"));
+}
+
+#[test]
+fn a_standby_takes_over_from_a_leader_that_is_cut_off() {
+    let mut rivals = Rivals::new("rivals_cut");
+    rivals.check_takeover(|_, forwarder| forwarder.cut());
+    rivals.check_return(|_, forwarder| forwarder.mend());
+}
+
+#[test]
+fn a_standby_takes_over_from_a_leader_of_which_nothing_is_heard() {
+    let mut rivals = Rivals::new("rivals_silent");
+    rivals.check_takeover(|_, forwarder| forwarder.silence());
+    rivals.check_return(|_, forwarder| forwarder.mend());
+}
+
+// The former leader ---------------------------------------------------------------------------
+
+/// Takes the lead from a process that has a request under way, and lets it go on when another one has
+/// sent newer documents. It sends nothing any more, and stands by.
+#[track_caller]
+fn check_former_sends_nothing(
+    name: &str,
+    fault: Fault,
+    take_lead: fn(&mut World, &Running),
+    go_on: fn(&Running),
+) {
+    let mut world = World::new(name);
+    world.sql(FILMS);
+    let [proxy, others] = [Proxy::new(&world.engine.url), Proxy::new(&world.engine.url)];
+    // The titles are all of a page's texts, and the documents are longer than these: the page takes
+    // two requests. The first is under way, the second is to follow.
+    let former =
+        start_leader(&mut world, &["--bulk-bytes", "1KiB", "--elasticsearch-url", &proxy.url]);
+    assert_eq!(proxy.bulk_requests(), 2);
+    let standby = start_standby(&world, &["--elasticsearch-url", &others.url]);
+    let sent = proxy.bulk_requests() + 1;
+    proxy.plan([fault]);
+    world.sql("UPDATE content.film_work SET title = 'old'");
+    wait_until("a request is under way", || proxy.bulk_requests() == sent);
+    take_lead(&mut world, &former);
+    wait_until_it_leads(&mut world, &standby);
+    wait_until_nothing_is_pending(&mut world);
+
+    // What is pending now is the other's to send, however long that takes.
+    let others_sent = others.bulk_requests() + 1;
+    others.plan([Fault::SlowAnswer(Duration::from_secs(1))]);
+    world.sql("UPDATE content.film_work SET title = 'new'");
+    wait_until("the other one sends", || others.bulk_requests() == others_sent);
+    proxy.release();
+    go_on(&former);
+    wait_until_it_stands_by(&former, &standby);
+    wait_until_nothing_is_pending(&mut world);
+    end(former);
+    end(standby);
+    assert_eq!(proxy.bulk_requests(), sent);
+    world.check_in_step();
+    assert_eq!(world.sync(), 0);
+}
+
+#[test]
+fn a_leader_that_wakes_up_amid_a_page_sends_nothing_of_it_any_more() {
+    check_former_sends_nothing(
+        "rivals_wakes_up",
+        Fault::HoldAnswer,
+        |_, former| former.signal("-STOP"),
+        |former| former.signal("-CONT"),
+    );
+}
+
+#[test]
+fn a_leader_whose_lock_was_lost_before_its_request_arrives_does_no_harm() {
+    check_former_sends_nothing(
+        "rivals_lost_lock",
+        Fault::HoldRequest,
+        |world, former| {
+            world.sql(&format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE datname = current_database() AND application_name LIKE 'etl leader %:{}'",
+                former.id()
+            ));
+        },
+        |_| (),
+    );
+}
+
+#[test]
+fn what_is_late_of_an_earlier_term_is_refused() {
+    let mut world = World::new("rivals_late");
+    world.sql(FILMS);
+    world.sync();
+    let name = world.engine.indices().remove(0);
+    let epoch: i64 = world.client.query_one("SELECT epoch FROM etl.state", &[]).unwrap().get(0);
+    world.sync();
+    let send = |body: String| -> Value {
+        let url = format!("{}/{name}.W{epoch}/_bulk?require_alias=true", world.engine.url);
+        let request = ureq::post(url).header("Content-Type", "application/x-ndjson").send(body);
+        serde_json::from_str(&request.unwrap().body_mut().read_to_string().unwrap()).unwrap()
+    };
+    let of_film = json!({ "_id": FILM_1, "version": 9_999_999_999_999_999_u64, "version_type": "external_gte" });
+    let document = json!({ "id": FILM_1 });
+    let answer = send(format!("{}\n{document}\n", json!({ "index": of_film })));
+    assert_eq!(answer["items"][0]["index"]["status"], 404, "{answer}");
+    // `require_alias` means nothing to a delete; what keeps it from making an index is the name.
+    let answer = send(format!("{}\n", json!({ "delete": of_film })));
+    let error = &answer["items"][0]["delete"]["error"]["type"];
+    assert_eq!(*error, "invalid_index_name_exception", "{answer}");
+    world.check_in_step();
+    assert_eq!(world.engine.indices(), [name]);
+}
+
+// Each defence alone --------------------------------------------------------------------------
+
+/// Replaces the functions that ask for the epoch by ones that do not.
+fn switch_off_the_epoch(world: &mut World) {
+    let functions = [("etl.lock_as_read", "s.epoch = $1"), ("etl.expand_fan_outs", "epoch = $1")];
+    for (function, condition) in functions {
+        let sql = "SELECT pg_get_functiondef($1::text::regproc)";
+        let definition: String = world.client.query_one(sql, &[&function]).unwrap().get(0);
+        let without = definition.replace(condition, "true");
+        assert_ne!(without, definition);
+        world.sql(&without);
+    }
+}
+
+/// Sends a bulk request to the index itself.
+fn without_alias(request: &[u8]) -> Vec<u8> {
+    let (head, operations) = split_operations(request);
+    let (start, rest) = head.split_once(".W").expect("a private alias");
+    let (_, rest) = rest.split_once("/_bulk?require_alias=true&").expect("an alias is required");
+    with_body(&format!("{start}/_bulk?{rest}"), &operations.concat())
+}
+
+/// Takes the versions out of a bulk request.
+fn without_versions(request: &[u8]) -> Vec<u8> {
+    let (head, operations) = split_operations(request);
+    let operations: Vec<Vec<u8>> =
+        operations.iter().map(|operation| unversioned(operation)).collect();
+    with_body(&head, &operations.concat())
+}
+
+fn unversioned(operation: &[u8]) -> Vec<u8> {
+    let end = operation.iter().position(|byte| *byte == b'\n').expect("an action line");
+    let mut action: Value = serde_json::from_slice(&operation[..end]).expect("an action");
+    let (_, of) = action.as_object_mut().and_then(|action| action.iter_mut().next()).unwrap();
+    assert!(of["version"].is_number() && of["version_type"] == "external_gte", "{of}");
+    *of = json!({ "_id": of["_id"] });
+    [action.to_string().as_bytes(), &operation[end..]].concat()
+}
+
+fn without_alias_and_versions(request: &[u8]) -> Vec<u8> {
+    without_alias(&without_versions(request))
+}
+
+/// A bulk request that has not arrived when its sender is gone, and that is out of date since: of its
+/// two films the one was edited and the other deleted, and another process has seen to that.
+struct Late {
+    world: World,
+    proxy: Proxy,
+    request: Vec<u8>,
+}
+
+impl Late {
+    fn new(name: &str) -> Self {
+        let mut world = World::new(name);
+        world.sql(FILMS);
+        switch_off_the_epoch(&mut world);
+        let proxy = Proxy::new(&world.engine.url);
+        let former = start_leader(&mut world, &["--elasticsearch-url", &proxy.url]);
+        let sent = proxy.bulk_requests() + 1;
+        proxy.plan([Fault::Hang]);
+        world.sql(&format!(
+            "UPDATE content.film_work SET title = 'old' WHERE id IN ('{FILM_1}', '{FILM_2}')"
+        ));
+        wait_until("a request is in flight", || proxy.bulk_requests() == sent);
+        former.signal("-KILL");
+        let _ = former.wait();
+        world.sql(&format!(
+            "UPDATE content.film_work SET title = 'new' WHERE id = '{FILM_1}';
+             DELETE FROM content.film_work WHERE id = '{FILM_2}'"
+        ));
+        assert_eq!(world.sync(), 2);
+        world.check_in_step();
+        let request = proxy.recorded().pop().expect("a request");
+        Self { world, proxy, request }
+    }
+
+    /// Lets the request arrive, changed in this way. Returns the status of each film.
+    fn deliver(&self, change: fn(&[u8]) -> Vec<u8>) -> [Value; 2] {
+        let answer = self.proxy.deliver(&change(&self.request)).expect("an answer");
+        let body = answer.find('{').zip(answer.rfind('}')).expect("JSON");
+        let mut body: Value = serde_json::from_str(&answer[body.0..=body.1]).expect("JSON");
+        let items = body["items"].take();
+        assert_eq!(items.as_array().map(Vec::len), Some(2), "{items}");
+        [0, 1].map(|place| items[place]["index"]["status"].clone())
+    }
+
+    /// Without any of the three the same request does harm, so it was the one that was tested which
+    /// has kept it from that.
+    #[track_caller]
+    fn check_harm_without_any(mut self) {
+        assert_eq!(self.deliver(without_alias_and_versions), [200, 201]);
+        assert!(self.world.difference().is_some());
+    }
+}
+
+#[test]
+fn the_private_alias_alone_keeps_a_late_request_from_the_index() {
+    let mut late = Late::new("rivals_alias_alone");
+    assert_eq!(late.deliver(without_versions), [404, 404]);
+    late.world.check_in_step();
+    assert_eq!(late.world.engine.indices().len(), 1, "and makes none of the alias's name");
+    late.check_harm_without_any();
+}
+
+#[test]
+fn the_versions_alone_keep_a_late_request_from_the_documents() {
+    let mut late = Late::new("rivals_versions_alone");
+    assert_eq!(late.deliver(without_alias), [409, 409]);
+    late.world.check_in_step();
+    late.check_harm_without_any();
+}
+
+#[test]
+fn the_epoch_alone_keeps_what_a_replaced_index_has_acknowledged_from_being_stamped() {
+    let mut world = World::new("rivals_epoch_alone");
+    let proxy = Proxy::new(&world.engine.url);
+    proxy.rewrite(without_alias_and_versions);
+    let running = start_leader(&mut world, &["--elasticsearch-url", &proxy.url]);
+    proxy.plan([Fault::HoldAnswer]);
+    world.sql(FILMS);
+    wait_until("the engine has the films", || world.engine.documents().len() == 6);
+    world.succeed(&["init-es"]);
+
+    // It finds the answer, and no engine for what it does next.
+    proxy.set_up(false);
+    proxy.release();
+    running.wait_until_said(&["the state was taken over by another process"]);
+    let stamped = "SELECT FROM content.film_work WHERE indexed_at IS NOT NULL";
+    assert_eq!(world.client.execute(stamped, &[]).unwrap(), 0, "another index has them");
+    proxy.set_up(true);
+    wait_until_nothing_is_pending(&mut world);
+    end(running);
+}
+
+// Beside `etl init-es` ------------------------------------------------------------------------
+
+#[test]
+fn a_request_that_arrives_after_init_es_is_refused_and_its_sender_fills_the_new_index() {
+    let mut world = World::new("rivals_init_es");
+    world.sql(FILMS);
+    let proxy = Proxy::new(&world.engine.url);
+    let running = start_leader(&mut world, &["--elasticsearch-url", &proxy.url]);
+    let sent = proxy.bulk_requests() + 1;
+    proxy.plan([Fault::HoldRequest]);
+    world.sql("UPDATE content.film_work SET title = 'edited'");
+    wait_until("a request is in flight", || proxy.bulk_requests() == sent);
+    world.succeed(&["init-es"]);
+    let indices = world.engine.indices();
+    proxy.release();
+    wait_until_nothing_is_pending(&mut world);
+    running
+        .wait_until_said(&["the private write alias was replaced or removed by another process"]);
+    end(running);
+    assert_eq!(world.engine.indices(), indices, "an index of the alias's name would be one more");
+    assert_eq!(world.sync(), 0);
+}
