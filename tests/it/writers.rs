@@ -94,11 +94,21 @@ fn check_nobody_waits(writer: &mut Client, situation: &str) {
     for sql in WRITES {
         let started = Instant::now();
         if let Err(err) = writer.batch_execute(sql) {
-            panic!("{situation}: {sql}: {err:?}");
+            let sessions = describe_sessions(writer);
+            panic!("{situation}: {sql}: {err:?}\n{sessions}");
         }
         let took = started.elapsed();
         assert!(took < WRITE_MAX, "{situation}: {sql} took {took:?}");
     }
+}
+
+/// What all sessions of the database do.
+fn describe_sessions(client: &mut Client) -> String {
+    let sql = "SELECT concat_ws(' ', pid, application_name, state, wait_event_type, wait_event,
+            'in transaction for', clock_timestamp() - xact_start, left(query, 100))
+        FROM pg_stat_activity WHERE datname = current_database()";
+    let rows = client.query(sql, &[]).unwrap();
+    rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n")
 }
 
 /// Starts the program, and waits until a term of its own has begun.

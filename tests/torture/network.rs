@@ -31,9 +31,9 @@ const FAULTS: [Fault; 16] = [
 
 /// Breaks things until the end.
 pub fn run(stage: &Stage, mut rng: Rng) {
-    // Rows whose documents were written by hand, and that could not be touched afterwards yet.
-    let mut to_touch: Vec<String> = Vec::new();
-    while !stage.has_ended() || !to_touch.is_empty() {
+    // Changes of rows whose documents were written by hand, that could not be made yet.
+    let mut to_follow: Vec<String> = Vec::new();
+    while !stage.has_ended() || !to_follow.is_empty() {
         stage.pause(&mut rng, 100, 1_200);
         let gate = stage.gate.read().unwrap();
         if stage.has_ended() {
@@ -43,10 +43,10 @@ pub fn run(stage: &Stage, mut rng: Rng) {
             0..4 => break_requests(stage, &mut rng),
             4 => take_away(stage, &mut rng),
             5..8 => replay(stage, &mut rng),
-            _ => write_by_hand(stage, &mut rng, &mut to_touch),
+            _ => write_by_hand(stage, &mut rng, &mut to_follow),
         }
-        while !to_touch.is_empty() {
-            touch(stage, &mut to_touch);
+        while !to_follow.is_empty() {
+            follow(stage, &mut to_follow);
             if stage.has_ended() {
                 return;
             }
@@ -97,14 +97,14 @@ fn replay(stage: &Stage, rng: &mut Rng) {
     }
 }
 
-/// Overwrites or deletes a document with a far higher version, and touches its row afterwards.
-fn write_by_hand(stage: &Stage, rng: &mut Rng, to_touch: &mut Vec<String>) {
+/// Overwrites or deletes a document with a far higher version, and touches or deletes its row afterwards.
+fn write_by_hand(stage: &Stage, rng: &mut Rng, to_follow: &mut Vec<String>) {
     let Some(mut client) = stage.connect() else { return };
     let began = stage.history.now();
-    if let Ok(Some((id, what))) = hold_and_write(stage, rng, &mut client) {
+    if let Ok(Some(ByHand { id, what, change })) = hold_and_write(stage, rng, &mut client) {
         stage.history.count("faults", &format!("document {what} by hand"));
-        stage.history.note(began, "fault", format!("document {id} {what} by hand"));
-        to_touch.push(id);
+        stage.history.note(began, "fault", format!("document {id} {what} by hand, then {change}"));
+        to_follow.push(change);
     }
 }
 
@@ -113,7 +113,7 @@ fn hold_and_write(
     stage: &Stage,
     rng: &mut Rng,
     client: &mut Client,
-) -> Result<Option<(String, &'static str)>, Error> {
+) -> Result<Option<ByHand>, Error> {
     let mut transaction = client.transaction()?;
     let sql =
         "SELECT id::text FROM content.film_work ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED";
@@ -134,18 +134,26 @@ fn hold_and_write(
     let url = format!("{}/{index}/_bulk", stage.engine_url);
     // Whatever becomes of it: it may have been carried out.
     let _ = ureq::post(url).header("Content-Type", "application/x-ndjson").send(body);
-    let touch = format!("UPDATE content.film_work SET indexed_at = NULL WHERE id = '{id}'");
+    let change = match rng.u8(..3) {
+        0 => format!("DELETE FROM content.film_work WHERE id = '{id}'"),
+        _ => format!("UPDATE content.film_work SET indexed_at = NULL WHERE id = '{id}'"),
+    };
     // Together with it, or later: others may come in between.
-    if rng.bool() && transaction.batch_execute(&touch).is_ok() {
+    if rng.bool() && transaction.batch_execute(&change).is_ok() {
         let _ = transaction.commit();
     }
-    Ok(Some((id, what)))
+    Ok(Some(ByHand { id, what, change }))
 }
 
-fn touch(stage: &Stage, to_touch: &mut Vec<String>) {
+/// A document that was written by hand.
+struct ByHand {
+    id: String,
+    what: &'static str,
+    /// The statement by which its row follows.
+    change: String,
+}
+
+fn follow(stage: &Stage, to_follow: &mut Vec<String>) {
     let Some(mut client) = stage.connect() else { return };
-    to_touch.retain(|id| {
-        let sql = format!("UPDATE content.film_work SET indexed_at = NULL WHERE id = '{id}'");
-        client.batch_execute(&sql).is_err()
-    });
+    to_follow.retain(|change| client.batch_execute(change).is_err());
 }
