@@ -40,6 +40,8 @@ pub type Timestamp = diesel::data_types::PgTimestamp;
 ///
 /// - `synchronous_commit = local`: our commits flush the log (see [`flush_wal`]), but never wait
 ///   for a standby; a failover is noticed by its timeline.
+/// - `enable_bitmapscan = off`: a queue that has just grown from nothing has no statistics; a page of it
+///   is to be read in the order of its index, and not by reading and sorting all of it.
 /// - The timeouts bound what a frozen process of ours can hold, and a statement that goes wrong. A
 ///   server that is sending rows to a frozen process waits in its socket, where only
 ///   `tcp_user_timeout` ends it (tried: 5 s, no window, gone).
@@ -54,6 +56,7 @@ const SESSION: &str = "
     SET statement_timeout = '120s';
     SET idle_in_transaction_session_timeout = '30s';
     SET tcp_user_timeout = '10s';
+    SET enable_bitmapscan = off;
     SET jit = off;";
 
 /// Connection URL of a database. It may hold a password, so it is never printed.

@@ -13,6 +13,7 @@
 //! `etl init-es` does this, and `etl start --rebuild-lost-index` when the index was lost.
 
 use std::fmt::Display;
+use std::slice;
 use std::thread;
 use std::time::Duration;
 
@@ -26,15 +27,23 @@ use crate::error::Error;
 use crate::postgres::Connection;
 use crate::postgres::state::{self, Binding};
 
-/// What the new index is called, and what it takes the place of.
+/// A new index that is to take the place of what is there.
 #[derive(Debug)]
 pub struct Switch {
     name: String,
+    /// An index of another tool may be deleted.
+    replace: bool,
+    /// The engine's own. Empty if we are not allowed to see it.
+    cluster_uuid: String,
+}
+
+/// What stands in the place of the new index.
+#[derive(Debug, Default)]
+struct Former {
+    /// How it makes room.
     actions: Vec<AliasAction>,
     /// A line for each thing that is removed.
     removed: Vec<String>,
-    /// The engine's own. Empty if we are not allowed to see it.
-    cluster_uuid: String,
 }
 
 impl Switch {
@@ -49,23 +58,9 @@ impl Switch {
         let alias = elasticsearch.prefixed(ALIAS);
         // Milliseconds, so that two runs in one second do not meet.
         let name = format!("{alias}_{}", Timestamp::now().strftime("%Y%m%d%H%M%S%3f"));
-        let add = AliasAction::Add { index: name.clone(), alias: alias.clone() };
-        let mut switch = Self { name, actions: vec![add], removed: Vec::new(), cluster_uuid };
-
-        let former = elasticsearch.load_indices(&format!("{alias}_*"))?;
-        // The index of a prefix that begins with our alias is somebody else's.
-        let is_former = |index: &Index| {
-            let time = &index.name[alias.len() + 1..];
-            index.is_ours && !time.is_empty() && time.bytes().all(|byte| byte.is_ascii_digit())
-        };
-        for index in former.into_iter().filter(is_former) {
-            switch.removed.push(format!("removed our former index {}", index.name));
-            switch.actions.push(AliasAction::Delete { index: index.name });
-        }
-        for index in elasticsearch.load_indices(&alias)? {
-            switch.displace(index, &alias, replace)?;
-        }
-        Ok(switch)
+        // Looked at again when it is removed; here, what may not be removed is refused.
+        Former::find(elasticsearch, &name, replace)?;
+        Ok(Self { name, replace, cluster_uuid })
     }
 
     /// Makes the new index and binds the state to it. Returns its name.
@@ -88,8 +83,8 @@ impl Switch {
         let text = mapping.as_ref().map(Value::to_string);
         create(elasticsearch, &self.name, &build_definition(mapping))?;
         state::unbind(conn, text.as_deref())?;
-        elasticsearch.update_aliases(&self.actions)?;
-        self.removed.iter().for_each(|line| tell(line));
+        let former = self.switch_aliases(elasticsearch)?;
+        former.removed.iter().for_each(|line| tell(line));
         let index = elasticsearch.find_index(&self.name)?.ok_or_else(|| {
             Error::Rival(format!("the index {} was deleted by somebody else", self.name))
         })?;
@@ -104,6 +99,48 @@ impl Switch {
         };
         state::bind(conn, &binding)?;
         Ok(self.name)
+    }
+
+    /// Gives the alias to the new index, and takes it and all else from the former ones.
+    fn switch_aliases(&self, elasticsearch: &Elasticsearch) -> Result<Former, Error> {
+        const ATTEMPTS_MAX: u32 = 5;
+        let alias = elasticsearch.prefixed(ALIAS);
+        let add = AliasAction::Add { index: self.name.clone(), alias };
+        for _ in 1..ATTEMPTS_MAX {
+            let former = Former::find(elasticsearch, &self.name, self.replace)?;
+            match elasticsearch
+                .update_aliases(&[&former.actions[..], slice::from_ref(&add)].concat())
+            {
+                // A request of a run that was killed has removed one in between.
+                Err(err) if err.is_not_found() => (),
+                result => return Ok(result.map(|()| former)?),
+            }
+        }
+        Err(Error::Rival("somebody else makes and removes indices of ours".to_owned()))
+    }
+}
+
+impl Former {
+    fn find(elasticsearch: &Elasticsearch, name: &str, replace: bool) -> Result<Self, Error> {
+        let alias = elasticsearch.prefixed(ALIAS);
+        let mut found = Self::default();
+        let indices = elasticsearch.load_indices(&format!("{alias}_*"))?;
+        // The index of a prefix that begins with our alias is somebody else's.
+        let is_former = |index: &Index| {
+            let time = &index.name[alias.len() + 1..];
+            index.is_ours
+                && index.name != name
+                && !time.is_empty()
+                && time.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        for index in indices.into_iter().filter(is_former) {
+            found.removed.push(format!("removed our former index {}", index.name));
+            found.actions.push(AliasAction::Delete { index: index.name });
+        }
+        for index in elasticsearch.load_indices(&alias)? {
+            found.displace(index, &alias, replace)?;
+        }
+        Ok(found)
     }
 
     /// Takes the name of our alias away from an index that is not one of our former ones.

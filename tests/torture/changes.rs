@@ -25,7 +25,7 @@ const FOCUS_FILMS: u32 = 6;
 type Make = fn(&mut Rng) -> Vec<String>;
 
 /// How often each kind comes, in relation to the others.
-const KINDS: [(&str, u32, Make); 28] = [
+const KINDS: [(&str, u32, Make); 29] = [
     ("film inserted", 14, film_insert),
     ("film edited", 10, |rng| vec![film_edit(rng, ", modified = now()")]),
     ("film edited without modified", 10, |rng| vec![film_edit(rng, "")]),
@@ -34,6 +34,7 @@ const KINDS: [(&str, u32, Make); 28] = [
     ("film edited, modified future", 4, |rng| vec![film_edit(rng, FUTURE)]),
     ("film edited by a clock that was ahead", 3, film_edit_ahead),
     ("film rating edited", 5, film_rating),
+    ("film held, and left as it is", 6, film_hold),
     ("film saved unchanged", 3, |rng| vec![format!("{} SET title = title {}", UPDATE, film(rng))]),
     ("film deleted", 9, |rng| vec![format!("{DELETE} {}", film(rng))]),
     ("film deleted and inserted", 5, film_reinsert),
@@ -151,6 +152,14 @@ fn rating(rng: &mut Rng) -> String {
 
 fn film_edit(rng: &mut Rng, modified: &str) -> String {
     format!("{UPDATE} SET title = '{}'{modified} {}", word(rng), film(rng))
+}
+
+/// As by Django's `select_for_update`.
+fn film_hold(rng: &mut Rng) -> Vec<String> {
+    vec![
+        format!("SELECT FROM content.film_work {} FOR UPDATE", film(rng)),
+        format!("SELECT pg_sleep({})", rng.choice(["0.05", "0.2", "0.8"]).expect("some times")),
+    ]
 }
 
 /// As if it had been done while the clock was ahead: for everybody after, the clock has stepped back.

@@ -2,7 +2,7 @@
 WITH fence AS MATERIALIZED (
     SELECT FROM etl.state WHERE kind = 'movies' AND epoch = $1 FOR SHARE
 ), entries AS MATERIALIZED (
-    SELECT o.id, o.row_id, o.version
+    SELECT o.id, o.row_id, o.version, o.ctid AS place
     FROM fence, etl.outbox o
     WHERE o.op = 'tombstone' AND o.id = ANY ($2)
     FOR UPDATE OF o SKIP LOCKED
@@ -11,8 +11,8 @@ WITH fence AS MATERIALIZED (
     FROM (SELECT array_agg(row_id) AS ids, array_agg(version) AS past FROM entries) AS e,
         etl.touch_film_works(e.ids, e.past) AS t (id)
 ), forgotten AS (
-    DELETE FROM etl.outbox o USING entries e
-    WHERE o.op = 'tombstone' AND o.id = e.id AND e.row_id IN (SELECT id FROM touched)
+    DELETE FROM etl.outbox o WHERE o.ctid = ANY (ARRAY(
+        SELECT e.place FROM entries e WHERE e.row_id IN (SELECT id FROM touched)))
     RETURNING 1
 )
 SELECT count(*) AS entries FROM forgotten
