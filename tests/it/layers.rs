@@ -163,3 +163,19 @@ fn words(code: &str) -> impl Iterator<Item = &str> {
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
+
+#[test]
+fn the_patches_that_break_a_rule_still_fit_the_program() {
+    let folder = root().join("tests/torture/broken");
+    let mut patches = 0;
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let mut check = std::process::Command::new("git");
+        check.args(["apply", "--check", "-p0"]).arg(&path).current_dir(root());
+        let outcome = check.output().expect("run git");
+        let said = String::from_utf8_lossy(&outcome.stderr);
+        assert!(outcome.status.success(), "{}: {said}", path.display());
+        patches += 1;
+    }
+    assert!(patches >= 20, "{patches} patches in {}", folder.display());
+}
