@@ -92,7 +92,8 @@ const SLOW_PACE: Duration = Duration::from_secs(10);
 /// How often the same failure is told.
 const FAILURE_REPORT: Duration = Duration::from_secs(30);
 
-/// How often a standby tries to take the lead.
+/// How often a standby tries to take the lead. At first more often: the session of a leader that has just
+/// been killed may take a moment to end.
 const STANDBY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often a standby says who leads.
@@ -306,6 +307,7 @@ fn wait_for_lead(settings: &Settings) -> Result<Option<Leadership>, Error> {
     let mut candidate = Candidate::connect(&settings.url)?;
     check_current(candidate.conn())?;
     let mut reported: Option<Instant> = None;
+    let mut pauses = Backoff::new();
     loop {
         let leader = match candidate.try_lead()? {
             Election::Won(leadership) => return Ok(Some(leadership)),
@@ -326,7 +328,7 @@ fn wait_for_lead(settings: &Settings) -> Result<Option<Leadership>, Error> {
             info!("nothing is pending; another process leads");
             return Ok(None);
         }
-        thread::sleep(STANDBY_PAUSE);
+        thread::sleep(pauses.pause(STANDBY_PAUSE));
     }
 }
 

@@ -15,7 +15,7 @@ use crate::support::proxy::Fault;
 pub type Cause = fn(&Stage, &mut Rng);
 
 /// How often each comes, in relation to the others.
-const KINDS: [(&str, u32, Cause); 13] = [
+const KINDS: [(&str, u32, Cause); 14] = [
     ("leader killed", 6, |stage, rng| kill(stage, rng, &leader(stage))),
     ("standby killed", 2, |stage, rng| kill(stage, rng, &standby(stage))),
     ("both killed", 1, |stage, rng| kill(stage, rng, &[0, 1])),
@@ -24,6 +24,7 @@ const KINDS: [(&str, u32, Cause); 13] = [
     ("sessions ended", 5, end_sessions),
     ("request hangs, leader killed", 2, hang_and_kill),
     ("init-es beside the leader", 2, |stage, _| init_es(stage)),
+    ("init-es beside a request", 3, init_es_beside_request),
     ("init-es beside a frozen leader", 1, init_es_beside_frozen),
     ("init-es killed, and run again", 1, init_es_killed),
     ("index dropped", 1, |stage, _| drop_index(stage)),
@@ -138,6 +139,19 @@ fn init_es(stage: &Stage) {
         thread::sleep(Duration::from_millis(300));
     }
     panic!("init-es failed again and again");
+}
+
+/// The engine has carried the request out, and its answer comes when the index is another one.
+fn init_es_beside_request(stage: &Stage, rng: &mut Rng) {
+    stage.plan(&[Fault::SlowAnswer(Duration::from_millis(rng.u64(1_000..4_000)))]);
+    let before = stage.bulk_requests();
+    for _ in 0..100 {
+        if stage.bulk_requests() > before {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    init_es(stage);
 }
 
 fn init_es_beside_frozen(stage: &Stage, rng: &mut Rng) {

@@ -131,6 +131,14 @@ fn restart_engine(stage: &Stage) {
     servers.restart_engine();
     if !has_new_term(stage) {
         stage.proxies.iter().for_each(Proxy::forget_recorded);
+        return;
+    }
+    // Nothing of the terms before may get in any more.
+    for proxy in &stage.proxies {
+        let requests = proxy.recorded();
+        let delivered =
+            requests.iter().rev().skip(1).take(100).filter_map(|request| proxy.deliver(request));
+        stage.history.add("faults", "late request", delivered.count() as u64);
     }
 }
 
