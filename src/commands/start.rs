@@ -3,23 +3,26 @@
 //! This is the loop around [`crate::sync::step`]: who leads, the pauses, and what is told. Everything
 //! that must be right is in the step.
 
+mod failures;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
+use self::failures::Failures;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
-use log::{Level, info, log, warn};
+use log::{info, warn};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::backoff::Backoff;
 use crate::config::{Bytes, Count, ElasticsearchArgs, Mistakes, Pause, PostgresArgs};
 use crate::elasticsearch::Elasticsearch;
-use crate::error::{self, Error};
+use crate::error::Error;
 use crate::postgres::migrations::check_current;
 use crate::postgres::state::load_state;
 use crate::postgres::work::load_work;
-use crate::postgres::{self, DatabaseUrl, lock};
+use crate::postgres::{DatabaseUrl, lock};
 use crate::progress::Progress;
 use crate::sync::leader::{Candidate, Election, Leadership};
 use crate::sync::limits::Limits;
@@ -82,16 +85,6 @@ impl Settings {
     }
 }
 
-/// How long to wait at most for a server that is away: it is back for at most so long before we notice.
-const AWAY_PACE: Duration = Duration::from_millis(1_500);
-
-/// How long to wait at most for an engine that has too much to do, and after something that only a
-/// person can mend.
-const SLOW_PACE: Duration = Duration::from_secs(10);
-
-/// How often the same failure is told.
-const FAILURE_REPORT: Duration = Duration::from_secs(30);
-
 /// How often a standby tries to take the lead. At first more often: the session of a leader that has just
 /// been killed may take a moment to end.
 const STANDBY_PAUSE: Duration = Duration::from_secs(1);
@@ -111,17 +104,18 @@ pub fn run(args: &Start) -> Result<(), Error> {
     let mut loop_ = Loop {
         settings: &settings,
         leadership: None,
-        backoff: Backoff::new(),
-        told: None,
+        failures: Failures::new(settings.until_idle),
         limits: settings.limits,
-        has_worked: false,
-        strikes: 0,
-        fruitless: 0,
     };
     loop {
         match loop_.follow() {
             Ok(()) => return Ok(()),
-            Err(err) => loop_.pause_after(err)?,
+            Err(err) => {
+                if err.is_timeout() {
+                    loop_.limits = loop_.limits.after_timeout();
+                }
+                loop_.failures.pause_after(err)?;
+            }
         }
     }
 }
@@ -167,17 +161,9 @@ fn end_on_signals() -> Result<(), Error> {
 struct Loop<'a> {
     settings: &'a Settings,
     leadership: Option<Leadership>,
-    backoff: Backoff,
-    /// The failure that was told last, without its numbers and causes, and when.
-    told: Option<(String, Instant)>,
+    failures: Failures,
     /// What is sent at a time: less than the settings say after a request that took too long.
     limits: Limits,
-    /// A step has been done since the start.
-    has_worked: bool,
-    /// Failures of statements in a row, without a step in between.
-    strikes: u32,
-    /// Steps in a row in which the engine took nothing, for no reason that we know.
-    fruitless: u32,
 }
 
 impl Loop<'_> {
@@ -203,7 +189,7 @@ impl Loop<'_> {
             let started = Instant::now();
             let done = step(&mut session)?;
             if !matches!(done, Step::Partial { .. }) {
-                self.note_success();
+                self.failures.end();
             }
             match done {
                 Step::Progress { documents } => {
@@ -213,7 +199,7 @@ impl Loop<'_> {
                 }
                 Step::Partial { documents, failure } => {
                     progress.add(started, documents, || session.count_pending());
-                    self.pause_after_part(documents, failure)?;
+                    self.failures.pause_after_part(documents, failure)?;
                 }
                 Step::Idle if settings.until_idle => {
                     progress.finish();
@@ -227,77 +213,6 @@ impl Loop<'_> {
                 Step::Blocked => thread::sleep(settings.poll_interval),
             }
         }
-    }
-
-    fn note_success(&mut self) {
-        self.has_worked = true;
-        self.strikes = 0;
-        self.fruitless = 0;
-        self.backoff = Backoff::new();
-        self.told = None;
-    }
-
-    /// Waits after a step that failed for some documents alone. The term goes on.
-    fn pause_after_part(&mut self, documents: usize, failure: Error) -> Result<(), Error> {
-        const FRUITLESS_MAX: u32 = 20;
-        if documents > 0 {
-            self.has_worked = true;
-            self.fruitless = 0;
-            // The pauses are for the engine, and only one that is busy needs them.
-            if !failure.is_busy() {
-                self.backoff = Backoff::new();
-            }
-        } else if !failure.is_busy() {
-            self.fruitless += 1;
-        }
-        if self.settings.until_idle && self.fruitless >= FRUITLESS_MAX {
-            return Err(Error::State(format!(
-                "giving up after {FRUITLESS_MAX} attempts: {}",
-                error::chain(&failure)
-            )));
-        }
-        self.pause_after(failure)
-    }
-
-    /// Logs what failed and waits, or gives up on what only a person can mend.
-    fn pause_after(&mut self, err: Error) -> Result<(), Error> {
-        if err.is_timeout() {
-            self.limits = self.limits.after_timeout();
-        }
-        let (pause, level) = if err.is_transient() || self.may_pass(&err) {
-            let ceiling = if err.is_busy() { SLOW_PACE } else { AWAY_PACE };
-            (self.backoff.pause(ceiling), Level::Warn)
-        } else if self.settings.until_idle || !self.has_worked {
-            return Err(err);
-        } else {
-            (SLOW_PACE, Level::Error)
-        };
-        self.tell(level, &err, pause);
-        thread::sleep(pause);
-        Ok(())
-    }
-
-    /// Logs a failure, but the same one not again and again: a server may be away for a night.
-    fn tell(&mut self, level: Level, err: &Error, pause: Duration) {
-        // Neither its numbers (an epoch, a count) nor its causes make another failure of it.
-        let kind = err.to_string().replace(|c: char| c.is_ascii_digit(), "");
-        let is_known = self
-            .told
-            .as_ref()
-            .is_some_and(|(told, at)| *told == kind && at.elapsed() < FAILURE_REPORT);
-        let level = if is_known { Level::Debug } else { level };
-        log!(level, "next attempt in {} ms: {}", pause.as_millis(), error::chain(err));
-        if !is_known {
-            self.told = Some((kind, Instant::now()));
-        }
-    }
-
-    /// Returns true if a statement failed, and not yet again and again. It may be for a table that is
-    /// being altered, or a deadlock of others; Diesel does not tell these from a missing right.
-    fn may_pass(&mut self, err: &Error) -> bool {
-        const STRIKES_MAX: u32 = 5;
-        self.strikes += 1;
-        matches!(err, Error::Postgres(postgres::Error::Query { .. })) && self.strikes < STRIKES_MAX
     }
 }
 
