@@ -43,6 +43,13 @@ fn aliases(stage: &Stage, name: &str) -> Vec<String> {
         .collect()
 }
 
+/// Has everything written to the disk, so that a restart finds documents and no log of what was done.
+pub fn flush(stage: &Stage) {
+    for (name, _) in searched(stage) {
+        send(stage, "POST", &format!("/{name}/_flush"), &Value::Null);
+    }
+}
+
 /// Deletes the index.
 pub fn drop_index(stage: &Stage) {
     for (name, _) in searched(stage) {

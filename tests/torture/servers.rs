@@ -9,6 +9,7 @@ use std::{env, fs, thread};
 
 use fastrand::Rng;
 
+use crate::index::flush;
 use crate::processes::Cause;
 use crate::stage::Stage;
 use crate::support::proxy::{Fault, Proxy};
@@ -122,12 +123,14 @@ fn restart_postgres_beside_writers(stage: &Stage) {
     }
 }
 
-/// The engine forgets the versions of deleted documents when it is restarted. A leader that finds that
+/// The engine forgets the versions of deleted documents when it is restarted, but for those that are still
+/// in its log. A leader that finds that
 /// it was away replaces the private alias. What arrives before that is beyond what is promised.
 fn restart_engine(stage: &Stage) {
     let _gate = stage.gate.read().unwrap();
     let _no_replays = stage.replays.lock().unwrap();
     let Some(servers) = Servers::find() else { return };
+    flush(stage);
     servers.restart_engine();
     if !has_new_term(stage) {
         stage.proxies.iter().for_each(Proxy::forget_recorded);
