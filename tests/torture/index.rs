@@ -60,16 +60,10 @@ pub fn drop_index(stage: &Stage) {
 /// Deletes the index and makes an empty one with the same name and aliases, the private one, too.
 pub fn remake_index(stage: &Stage) {
     for (name, aliases) in searched(stage) {
-        let mapping = send(stage, "GET", &format!("/{name}/_mapping"), &Value::Null);
         send(stage, "DELETE", &format!("/{name}"), &Value::Null);
         let aliases: serde_json::Map<String, Value> =
             aliases.into_iter().map(|alias| (alias, json!({}))).collect();
-        let mut mappings = mapping[&name]["mappings"].clone();
-        // Its texts are analysed in a way that is a setting of the index that is gone.
-        if let Some(properties) = mappings["properties"].as_object_mut() {
-            properties.retain(|_, property| property["analyzer"].is_null());
-        }
-        mappings["dynamic"] = json!(true);
+        let mappings = json!({ "properties": { "id": { "type": "keyword" } } });
         let index = json!({ "mappings": mappings, "aliases": aliases });
         send(stage, "PUT", &format!("/{name}"), &index);
     }
