@@ -10,7 +10,7 @@ use crate::error::{self, Error};
 use crate::postgres;
 
 /// How long to wait at most for a server that is away: it is back for at most so long before we notice.
-const AWAY_PACE: Duration = Duration::from_millis(1_500);
+const AWAY_PACE: Duration = Duration::from_secs(1);
 
 /// How long to wait at most for an engine that has too much to do, and after something that only a
 /// person can mend.

@@ -121,18 +121,20 @@ fn an_edit_does_not_wait_for_the_end_of_a_fan_out() {
 fn a_second_rename_during_the_fan_out_of_the_first_is_not_lost() {
     let mut world = catalogue("writers_twice", FILMS);
     let running = world.spawn(&["start", "--batch-size", "50"]);
+    let mut in_between = 0;
     for round in 0..4 {
         let name = |second| format!("Name {round}.{second}");
         let sql = "UPDATE content.person SET full_name = $1 WHERE id = pg_temp.id(1)";
         world.client.execute(sql, &[&name(1)]).unwrap();
         wait_until("the fan-out is at work", || left(&mut world.client) > 500);
-        let some = fastrand::i64(1..i64::from(FILMS));
+        let some = fastrand::i64(100..i64::from(FILMS));
         wait_until("some films are done", || left(&mut world.client) <= some);
-        assert!(left(&mut world.client) > 0, "the test shows nothing: the fan-out was over");
+        in_between += u32::from(left(&mut world.client) > 0);
         world.client.execute(sql, &[&name(2)]).unwrap();
         wait_until("nothing is left", || left(&mut world.client) == 0);
         world.check_in_step();
     }
+    assert!(in_between > 0, "the test shows nothing: each fan-out was over");
     running.signal("-TERM");
     assert_eq!(running.wait().code, Some(0));
 }
