@@ -249,7 +249,7 @@ fn wait_for_lead(settings: &Settings) -> Result<Option<Leadership>, Error> {
 
 fn report_leader(leader: Option<&lock::Holder>) {
     match leader {
-        Some(lock::Holder { application_name, seconds }) => {
+        Some(lock::Holder { application_name, seconds, .. }) => {
             info!("standing by: another process leads ({application_name}, for {seconds} s)");
         }
         None => info!("standing by: another process has just led"),

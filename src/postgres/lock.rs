@@ -23,6 +23,9 @@ const KEY: i32 = 0x65_74_6C;
 /// The session that holds a lock.
 #[derive(Debug, QueryableByName)]
 pub struct Holder {
+    /// The server's process of that session.
+    #[diesel(sql_type = Integer)]
+    pub pid: i32,
     /// As given to [`super::connect`]. Empty if we may not see it.
     #[diesel(sql_type = Text)]
     pub application_name: String,
@@ -70,7 +73,7 @@ pub fn try_lock_setup(conn: &mut Connection) -> Result<bool, Error> {
 /// Returns an error if the statement fails.
 pub fn find_holder(conn: &mut Connection, lock: Lock) -> Result<Option<Holder>, Error> {
     statement(
-        "SELECT coalesce(a.application_name, '') AS application_name,
+        "SELECT l.pid, coalesce(a.application_name, '') AS application_name,
             coalesce(extract(epoch FROM clock_timestamp() - a.backend_start), 0)::bigint AS seconds
          FROM pg_locks l
          LEFT JOIN pg_stat_activity a ON a.pid = l.pid

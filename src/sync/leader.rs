@@ -49,11 +49,12 @@ impl Candidate {
     ///
     /// Returns an error if the session has ended.
     pub fn try_lead(mut self) -> Result<Election, Error> {
-        if try_lock(&mut self.conn, Lock::Leader)? {
-            return Ok(Election::Won(Leadership::hold(self.conn)));
-        }
+        let is_won = try_lock(&mut self.conn, Lock::Leader)?;
         let leader = find_holder(&mut self.conn, Lock::Leader)?;
-        Ok(Election::Lost { candidate: self, leader })
+        Ok(match leader {
+            Some(Holder { pid, .. }) if is_won => Election::Won(Leadership::hold(self.conn, pid)),
+            leader => Election::Lost { candidate: self, leader },
+        })
     }
 
     /// Returns the session, for a look at what the leader has left to do.
@@ -78,6 +79,8 @@ pub enum Election {
 /// The lead, for as long as the session that holds the lock is alive. Dropping it gives it up.
 #[derive(Debug)]
 pub struct Leadership {
+    /// The server's process of the session that holds the lock.
+    pid: i32,
     sign_of_life: Arc<Mutex<Option<Instant>>>,
     /// Ends the thread when it is dropped.
     _end: Sender<()>,
@@ -85,7 +88,7 @@ pub struct Leadership {
 
 impl Leadership {
     /// Has a thread show every second that the session is alive.
-    fn hold(mut conn: Connection) -> Self {
+    fn hold(mut conn: Connection, pid: i32) -> Self {
         let sign_of_life = Arc::new(Mutex::new(Some(Instant::now())));
         let (end, ended) = mpsc::channel::<()>();
         let shared = Arc::clone(&sign_of_life);
@@ -102,7 +105,16 @@ impl Leadership {
                 }
             }
         });
-        Self { sign_of_life, _end: end }
+        Self { pid, sign_of_life, _end: end }
+    }
+
+    /// Asks the server whether the lock is ours: a session may have ended since its last sign of life.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the statement fails.
+    pub fn is_confirmed(&self, conn: &mut Connection) -> Result<bool, Error> {
+        Ok(find_holder(conn, Lock::Leader)?.is_some_and(|holder| holder.pid == self.pid))
     }
 
     /// Returns whether the lock can still be ours.

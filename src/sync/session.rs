@@ -55,6 +55,9 @@ impl<'a> Session<'a> {
         limits: Limits,
     ) -> Result<Self, Error> {
         let mut conn = connect(url, "etl")?;
+        if !leadership.is_confirmed(&mut conn)? {
+            return Err(lost_lead());
+        }
         let binding = match check_state(&mut conn, elasticsearch) {
             Err(Error::IndexLost(_)) if find_holder(&mut conn, Lock::Setup)?.is_some() => {
                 return Err(Error::Rival("`etl init-es` is at work".to_owned()));
@@ -102,13 +105,7 @@ impl<'a> Session<'a> {
 
     /// Makes sure that this process still leads.
     pub(super) fn check_leadership(&self) -> Result<(), Error> {
-        if self.leadership.is_held() {
-            Ok(())
-        } else {
-            Err(Error::Rival(
-                "the lead was lost: the session that held its lock has ended".to_owned(),
-            ))
-        }
+        if self.leadership.is_held() { Ok(()) } else { Err(lost_lead()) }
     }
 
     /// Makes sure every now and then that the index is still the one that the stamps speak of: what
@@ -132,6 +129,10 @@ impl<'a> Session<'a> {
         let alias = Index::write_alias(&self.binding.index_name, self.epoch);
         Ok(self.elasticsearch.bulk(&alias, body, self.limits.timeout)?)
     }
+}
+
+fn lost_lead() -> Error {
+    Error::Rival("the lead was lost: the session that held its lock has ended".to_owned())
 }
 
 /// Looks whether state, database and engine fit. Returns what the state is bound to.
