@@ -8,13 +8,13 @@ mod failures;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use self::failures::Failures;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 use log::{info, warn};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use self::failures::Failures;
 use crate::backoff::Backoff;
 use crate::config::{Bytes, Count, ElasticsearchArgs, Mistakes, Pause, PostgresArgs};
 use crate::elasticsearch::Elasticsearch;

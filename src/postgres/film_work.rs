@@ -33,6 +33,12 @@ impl Position {
         Self { touched_at: diesel::data_types::PgTimestamp(i64::MIN), id: Uuid::nil() };
 }
 
+/// The columns of a [`FilmWork`]. The users' are cast, so that an ALTER TYPE of theirs does not change what
+/// a statement returns.
+const COLUMNS: &str =
+    "id, title::text AS title, description::text AS description, rating::text AS rating,
+    touched_at, modified";
+
 /// A row of `film_work`, as far as the document and the stamp need it.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
 pub struct FilmWork {
@@ -115,13 +121,11 @@ pub fn load_pending(
     row_limit: usize,
     byte_limit: usize,
 ) -> Result<Vec<FilmWork>, Error> {
-    // A row comparison: spelt with AND and OR it reads every row of a tie. All columns are cast,
-    // so that an ALTER TYPE by the users does not change what the statement returns.
+    // A row comparison: spelt with AND and OR it reads every row of a tie.
     statement(format!(
         "SELECT id, title, description, rating, touched_at, modified
          FROM (
-            SELECT id, title::text AS title, description::text AS description,
-                rating::text AS rating, touched_at, modified,
+            SELECT {COLUMNS},
                 sum(coalesce(octet_length(title::text), 0)
                     + coalesce(octet_length(description::text), 0))
                     OVER (ORDER BY touched_at, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
@@ -164,9 +168,7 @@ pub fn load_sample(conn: &mut Connection, row_limit: i64) -> Result<Vec<FilmWork
             WHERE {PENDING} AND touched_at >= (SELECT first + random() * (last - first) FROM ends)
             ORDER BY touched_at, id LIMIT $1 / 2
          )
-         SELECT id, title::text AS title, description::text AS description,
-            rating::text AS rating, touched_at, modified
-         FROM content.film_work
+         SELECT {COLUMNS} FROM content.film_work
          WHERE id IN (SELECT id FROM last UNION SELECT id FROM anywhere) AND {PENDING}"
     ))
     .bind::<BigInt, _>(row_limit)

@@ -2,14 +2,14 @@
 //! lost by answers that never come is in `recovery`.
 
 use std::iter::{once, repeat_n};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::support::command::Outcome;
 use crate::support::proxy::{Fault, Proxy, split_operations, with_body};
-use crate::support::world::{Running, World};
+use crate::support::wait::wait_until;
+use crate::support::world::World;
 
 const FILMS: &str = "INSERT INTO content.film_work (id, title)
     SELECT ('00000000-0000-4000-9000-' || lpad(n::text, 12, '0'))::uuid, 'Film ' || n
@@ -41,25 +41,8 @@ fn check_count(world: &mut World, rows: &str, expected: i64) {
 }
 
 #[track_caller]
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited for 30 s until {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-#[track_caller]
 fn wait_for_requests(proxy: &Proxy, count: usize) {
     wait_until("enough bulk requests came", || proxy.bulk_requests() >= count);
-}
-
-#[track_caller]
-fn end(running: Running) -> Outcome {
-    running.signal("-TERM");
-    let outcome = running.wait();
-    assert_eq!(outcome.code, Some(0), "{outcome}");
-    outcome
 }
 
 /// Runs the program, which is to end by itself with exit code 0 within a minute.
@@ -224,7 +207,7 @@ fn an_index_that_takes_no_writes_is_said_once_and_is_in_step_soon_after_the_bloc
         world.wait_in_step();
         assert!(lifted.elapsed() < Duration::from_secs(15), "took {:?}", lifted.elapsed());
         check_count(&mut world, "etl.rejected", 0);
-        let outcome = end(running);
+        let outcome = running.end();
         assert_eq!(lines(&outcome, &["ERROR"]).len(), 1, "{outcome}");
     }
 }
@@ -283,7 +266,7 @@ fn a_user_who_is_refused_for_a_while_is_tried_again_by_a_program_that_has_worked
     }
     for (_, mut world, _proxy, running) in runs {
         world.wait_in_step();
-        let outcome = end(running);
+        let outcome = running.end();
         assert_eq!(lines(&outcome, &["ERROR"]).len(), 1, "{outcome}");
     }
 }
@@ -303,7 +286,7 @@ fn an_index_that_is_closed_is_said_once_and_is_in_step_soon_after_it_is_opened()
     world.engine.succeed("POST", &format!("/{name}/_open"), None);
     world.wait_in_step();
     check_count(&mut world, "etl.rejected", 0);
-    let outcome = end(running);
+    let outcome = running.end();
     assert_eq!(lines(&outcome, &["ERROR"]).len(), 1, "{outcome}");
 }
 
@@ -331,7 +314,7 @@ fn a_private_alias_that_somebody_removes_is_made_again_by_a_new_term() {
     world.wait_in_step();
     assert_eq!(epoch(&mut world), before + 1);
     check_count(&mut world, "etl.rejected", 0);
-    let outcome = end(running);
+    let outcome = running.end();
     let said = "the private write alias was replaced or removed";
     assert_eq!(lines(&outcome, &["WARN", said]).len(), 1, "{outcome}");
     assert!(lines(&outcome, &["ERROR"]).is_empty(), "{outcome}");
@@ -352,7 +335,7 @@ fn a_public_alias_that_somebody_removes_is_noticed_within_seconds_with_what_to_r
     assert!(removed.elapsed() < Duration::from_secs(5), "took {:?}", removed.elapsed());
     world.succeed(&["init-es"]);
     world.wait_in_step();
-    end(running);
+    running.end();
 }
 
 /// Films whose documents the mapping refuses, each in its own way; 1 and 6 stay good.
@@ -536,7 +519,7 @@ fn a_document_that_is_never_accepted_keeps_no_other_from_its_turn() {
     world.sql("UPDATE content.film_work SET title = 'edited' WHERE title = 'Film 2'");
     wait_until("an edit is stamped", || stamped(&mut world) == [2, 3, 4, 5, 6]);
     check_count(&mut world, "etl.rejected", 0);
-    let outcome = end(running);
+    let outcome = running.end();
     assert!(outcome.stderr.contains("answered with status 409 ("), "{outcome}");
     world.sync();
     world.check_in_step();

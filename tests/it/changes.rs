@@ -264,9 +264,7 @@ fn a_migration_of_the_users_neither_fails_nor_stops_the_sync() {
          UPDATE content.person SET full_name = 'after it, too' WHERE id = #11",
     ));
     world.wait_in_step();
-    running.signal("-TERM");
-    let outcome = running.wait();
-    assert_eq!(outcome.code, Some(0), "{outcome}");
+    let outcome = running.end();
     assert!(!outcome.stderr.contains("WARN") && !outcome.stderr.contains("ERROR"), "{outcome}");
     check_changes(&mut world, &[CHANGES, RESTRICTING]);
 }

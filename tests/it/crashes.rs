@@ -53,6 +53,5 @@ fn an_engine_that_is_back_has_what_is_pending_within_two_seconds_and_only_that()
     let sent: Vec<Vec<u8>> = proxy.recorded().split_off(before);
     let operations: usize = sent.iter().map(|request| split_operations(request).1.len()).sum();
     assert_eq!(operations, 111, "each film that was pending, once");
-    running.signal("-TERM");
-    assert_eq!(running.wait().code, Some(0));
+    running.end();
 }

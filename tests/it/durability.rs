@@ -2,13 +2,14 @@
 //! index has, or the program says that the stamps may not be true.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use postgres::Client;
 
 use crate::support::cluster::{Cluster, Stop};
 use crate::support::proxy::{Fault, Proxy};
-use crate::support::world::{Running, World};
+use crate::support::wait::wait_until;
+use crate::support::world::World;
 
 const FILMS: &str = "INSERT INTO content.film_work (id, title)
     SELECT ('00000000-0000-4000-9000-' || lpad(n::text, 12, '0'))::uuid, 'Film ' || n FROM generate_series(1, 200) AS n;";
@@ -16,15 +17,6 @@ const FILMS: &str = "INSERT INTO content.film_work (id, title)
 /// The id of film number `number`.
 fn film(number: u32) -> String {
     format!("00000000-0000-4000-9000-{number:012}")
-}
-
-#[track_caller]
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited for 30 s until {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Makes sure that the program says what is wrong and how it is mended, sends nothing, and that
@@ -39,16 +31,6 @@ fn check_refused_until_init_es(world: &mut World, complaint: &str) {
     world.succeed(&["init-es"]);
     world.sync();
     world.check_in_step();
-}
-
-/// Makes sure that a process that was running all the while has not ended, and ends it. Returns what it
-/// said.
-#[track_caller]
-fn end(running: Running) -> String {
-    running.signal("-TERM");
-    let outcome = running.wait();
-    assert_eq!(outcome.code, Some(0), "{outcome}");
-    outcome.stderr
 }
 
 /// A writer who does not wait for the log is seen before the log is safe. The program has to flush it
@@ -80,7 +62,7 @@ fn what_was_sent_survives_a_crash_of_postgresql_even_if_its_writer_did_not_wait_
         assert_eq!(recovered, title, "the index has what PostgreSQL has lost, round {round}");
         world.wait_in_step();
     }
-    end(running);
+    running.end();
 }
 
 fn pending(client: &mut Client) -> i64 {
@@ -120,7 +102,7 @@ fn postgresql_that_is_restored_to_a_point_in_time_is_noticed() {
     wait_until("it leads again", || !world.client.query(alone, &[]).unwrap().is_empty());
     thread::sleep(Duration::from_secs(1));
     assert!(world.difference().is_some(), "nothing can be right before `etl init-es`");
-    let said = end(running);
+    let said = running.end().stderr;
     assert!(
         said.lines().any(|line| line.contains("ERROR") && line.contains("copied or failed over")),
         "{said}"
@@ -190,7 +172,7 @@ fn postgresql_that_is_restarted_is_waited_for_and_the_rest_follows() {
         assert!(left > 0, "the test shows nothing: no film was pending");
         world.wait_in_step();
     }
-    end(running);
+    running.end();
 }
 
 #[test]
@@ -214,5 +196,5 @@ fn sessions_that_are_ended_again_and_again_only_make_it_slower() {
     }
     assert!(ended >= 5, "only {ended} sessions were there to be ended");
     world.wait_in_step();
-    end(running);
+    running.end();
 }

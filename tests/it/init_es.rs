@@ -195,9 +195,7 @@ fn beside_a_working_leader_nothing_is_missed() {
         world.succeed(&["init-es"]);
     }
     world.wait_in_step();
-    leader.signal("-TERM");
-    let outcome = leader.wait();
-    assert_eq!(outcome.code, Some(0), "{outcome}");
+    leader.end();
     assert_eq!(world.sync(), 0);
 }
 

@@ -161,23 +161,12 @@ fn a_film_that_a_writer_holds_is_sent_once_and_stamped_when_it_is_free() {
     for _ in 0..100 {
         let pending = "SELECT FROM content.film_work WHERE indexed_at IS NULL";
         if world.client.query(pending, &[]).unwrap().is_empty() {
-            running.signal("-TERM");
-            assert_eq!(running.wait().code, Some(0));
+            running.end();
             return;
         }
         thread::sleep(Duration::from_millis(50));
     }
     panic!("it is never stamped");
-}
-
-fn wait_for_row(world: &mut World, sql: &str) {
-    for _ in 0..200 {
-        if !world.client.query(sql, &[]).unwrap().is_empty() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    panic!("no row within 10 s: {sql}");
 }
 
 #[test]
@@ -197,9 +186,8 @@ fn a_film_that_a_writer_holds_keeps_no_other_from_being_touched() {
     let running = world.spawn(&["start"]);
     world.wait_in_step();
     transaction.rollback().unwrap();
-    wait_for_row(&mut world, "SELECT WHERE NOT EXISTS (SELECT FROM etl.outbox)");
-    running.signal("-TERM");
-    assert_eq!(running.wait().code, Some(0));
+    world.wait_for_row("SELECT WHERE NOT EXISTS (SELECT FROM etl.outbox)");
+    running.end();
     world.check_in_step();
 }
 
@@ -216,8 +204,7 @@ fn a_second_index_under_the_private_alias_is_put_right() {
     world.sql("UPDATE content.film_work SET title = 'edited'");
     world.wait_in_step();
     assert!(world.client.query("SELECT FROM etl.rejected", &[]).unwrap().is_empty());
-    running.signal("-TERM");
-    assert_eq!(running.wait().code, Some(0));
+    running.end();
 }
 
 #[test]
@@ -252,6 +239,5 @@ fn a_delete_through_a_private_alias_that_was_removed_is_not_taken_for_done() {
     world.sql(&format!("DELETE FROM content.film_work WHERE id = '{FILM_1}'"));
     world.wait_in_step();
     assert_eq!(world.engine.indices(), [name], "no index is made by it");
-    running.signal("-TERM");
-    assert_eq!(running.wait().code, Some(0));
+    running.end();
 }

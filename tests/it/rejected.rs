@@ -60,7 +60,7 @@ fn a_rejected_document_of_a_film_that_a_writer_holds_is_not_sent_again_and_again
     thread::sleep(Duration::from_secs(3));
     assert_eq!(proxy.bulk_requests(), 1);
     transaction.rollback().unwrap();
-    wait_for_row(&mut world, "SELECT FROM etl.rejected");
+    world.wait_for_row("SELECT FROM etl.rejected");
     running.signal("-TERM");
     let outcome = running.wait();
     assert_eq!(outcome.stderr.matches("the engine rejects 1 documents").count(), 1, "{outcome}");
@@ -166,14 +166,4 @@ fn many_bad_documents_are_not_taken_for_a_mapping_that_does_not_fit() {
     world.succeed(&["start", "--until-idle"]);
     let attempts = "SELECT FROM etl.rejected WHERE attempts = 2";
     assert_eq!(world.client.query(attempts, &[]).unwrap().len(), 200);
-}
-
-fn wait_for_row(world: &mut World, sql: &str) {
-    for _ in 0..200 {
-        if !world.client.query(sql, &[]).unwrap().is_empty() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    panic!("no row within 10 s: {sql}");
 }

@@ -3,13 +3,13 @@
 //! Three things keep what is late from doing harm: the epoch in PostgreSQL, the private write alias in
 //! the engine, and the version of each document. Each is tested with the other two switched off.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::support::forwarder::Forwarder;
 use crate::support::proxy::{Fault, Proxy, split_operations, with_body};
+use crate::support::wait::wait_until;
 use crate::support::world::{Running, World};
 
 /// Without links, so that every film goes out once.
@@ -23,15 +23,6 @@ const FILM_2: &str = "00000000-0000-4000-9000-000000000002";
 /// How long nobody may lead: four seconds until a silent leader is ended, one until the standby tries
 /// again, and the beginning of its term.
 const TAKEOVER_MAX: Duration = Duration::from_secs(8);
-
-#[track_caller]
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited for 30 s until {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// The process that holds the lock of the leader, and for how many seconds its session has been there.
 fn leader(world: &mut World) -> Option<(u32, i64)> {
@@ -83,13 +74,6 @@ fn wait_until_it_stands_by(running: &Running, leader: &Running) {
     running.wait_until_said(&[&format!("standing by: another process leads ({name}, for ")]);
 }
 
-#[track_caller]
-fn end(running: Running) {
-    running.signal("-TERM");
-    let outcome = running.wait();
-    assert_eq!(outcome.code, Some(0), "{outcome}");
-}
-
 // Standing by ---------------------------------------------------------------------------------
 
 #[test]
@@ -120,11 +104,9 @@ fn a_second_process_says_at_once_who_leads_and_since_when_and_sends_nothing() {
         second.id()
     );
     wait_until("it has tried again", || !world.client.query(&tries, &[]).unwrap().is_empty());
-    second.signal("-TERM");
-    let outcome = second.wait();
-    assert_eq!(outcome.code, Some(0), "{outcome}");
+    let outcome = second.end();
     assert_eq!(outcome.stderr.matches("standing by").count(), 1, "not at every try\n{outcome}");
-    end(first);
+    first.end();
 }
 
 #[test]
@@ -139,7 +121,7 @@ fn until_idle_beside_a_leader_waits_until_that_one_has_nothing_left() {
     let outcome = world.succeed(&["start", "--until-idle"]);
     world.check_in_step();
     assert!(outcome.stderr.contains("another process leads (etl leader "), "{outcome}");
-    end(leader);
+    leader.end();
 }
 
 // Taking over ---------------------------------------------------------------------------------
@@ -181,8 +163,8 @@ impl Rivals {
         wait_until_it_stands_by(&self.former, &self.standby);
         self.world.sql("UPDATE content.film_work SET title = 'later' WHERE title = 'Film 2'");
         wait_until_nothing_is_pending(&mut self.world);
-        end(self.former);
-        end(self.standby);
+        self.former.end();
+        self.standby.end();
         assert_eq!(self.world.sync(), 0);
         self.world.check_in_step();
     }
@@ -252,8 +234,8 @@ fn check_former_sends_nothing(
     go_on(&former);
     wait_until_it_stands_by(&former, &standby);
     wait_until_nothing_is_pending(&mut world);
-    end(former);
-    end(standby);
+    former.end();
+    standby.end();
     assert_eq!(proxy.bulk_requests(), sent);
     world.check_in_step();
     assert_eq!(world.sync(), 0);
@@ -441,7 +423,7 @@ fn the_epoch_alone_keeps_what_a_replaced_index_has_acknowledged_from_being_stamp
     assert_eq!(world.client.execute(stamped, &[]).unwrap(), 0, "another index has them");
     proxy.set_up(true);
     wait_until_nothing_is_pending(&mut world);
-    end(running);
+    running.end();
 }
 
 // Beside `etl init-es` ------------------------------------------------------------------------
@@ -462,7 +444,7 @@ fn a_request_that_arrives_after_init_es_is_refused_and_its_sender_fills_the_new_
     wait_until_nothing_is_pending(&mut world);
     running
         .wait_until_said(&["the private write alias was replaced or removed by another process"]);
-    end(running);
+    running.end();
     assert_eq!(world.engine.indices(), indices, "an index of the alias's name would be one more");
     assert_eq!(world.sync(), 0);
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::support::command::run;
 use crate::support::proxy::{Fault, Proxy};
+use crate::support::wait::wait_until;
 use crate::support::world::World;
 
 const FILMS: &str = "INSERT INTO content.film_work (id, title)
@@ -17,15 +18,6 @@ const FILMS: &str = "INSERT INTO content.film_work (id, title)
 /// A port on which nobody listens.
 fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-#[track_caller]
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited for 30 s until {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]
@@ -79,9 +71,7 @@ fn a_database_that_is_away_is_waited_for_and_it_is_said_why() {
     for (url, reason) in [(closed, "onnection refused"), (missing, "does not exist")] {
         let running = world.spawn(&["start", "--database-url", &url]);
         thread::sleep(Duration::from_secs(2));
-        running.signal("-TERM");
-        let outcome = running.wait();
-        assert_eq!(outcome.code, Some(0), "{outcome}");
+        let outcome = running.end();
         let warnings: Vec<&str> =
             outcome.stderr.lines().filter(|line| line.contains("WARN")).collect();
         assert_eq!(warnings.len(), 1, "the same is told once\n{outcome}");
@@ -188,8 +178,7 @@ fn a_steady_trickle_of_edits_does_not_keep_a_load_from_its_end() {
     assert!(!edits.is_finished(), "the load has waited for the end of the edits");
     edits.join().unwrap();
     world.wait_in_step();
-    running.signal("-TERM");
-    assert_eq!(running.wait().code, Some(0));
+    running.end();
 }
 
 #[test]
@@ -385,8 +374,7 @@ fn an_index_that_is_lost_while_running_is_made_again() {
     wait_until("another index is there", || world.engine.request("GET", &alias, None).0 == 200);
     world.wait_in_step();
     assert_ne!(searched(&world), name);
-    running.signal("-TERM");
-    assert_eq!(running.wait().code, Some(0));
+    running.end();
 }
 
 #[test]

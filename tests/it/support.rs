@@ -6,4 +6,5 @@ pub mod database;
 pub mod engine;
 pub mod forwarder;
 pub mod proxy;
+pub mod wait;
 pub mod world;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 
 use crate::support::proxy::{Fault, Proxy};
+use crate::support::wait::wait_until;
 use crate::support::world::{Running, World};
 
 /// Films 1 to 2,000, each with one of the genres 1 to 10 and two of the persons 1 to 100. The links have
@@ -128,15 +129,6 @@ fn kill(running: Running) {
     let _ = running.wait();
 }
 
-#[track_caller]
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited for 30 s until {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
 #[test]
 fn nobody_waits_for_a_frozen_process_wherever_it_was_frozen() {
     let (mut world, mut writer) = catalogue("writers_frozen");
@@ -210,8 +202,7 @@ fn a_transaction_that_is_left_open_holds_up_its_own_rows_alone() {
     assert_eq!(proxy.bulk_requests(), requests, "something is sent again and again");
     transaction.commit().unwrap();
     world.wait_in_step();
-    running.signal("-TERM");
-    assert_eq!(running.wait().code, Some(0));
+    running.end();
 }
 
 #[test]
@@ -258,6 +249,5 @@ fn links_that_come_and_go_between_two_refreshes_end_as_they_are() {
         }
     }
     world.wait_in_step();
-    running.signal("-TERM");
-    assert_eq!(running.wait().code, Some(0));
+    running.end();
 }

@@ -160,6 +160,18 @@ impl World {
         }
     }
 
+    /// Waits until a query gives a row, for 10 s at most.
+    #[track_caller]
+    pub fn wait_for_row(&mut self, sql: &str) {
+        for _ in 0..200 {
+            if !self.client.query(sql, &[]).unwrap().is_empty() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        panic!("no row within 10 s: {sql}");
+    }
+
     /// Says where the index is not what the database gives.
     pub fn difference(&mut self) -> Option<String> {
         let rows = self.client.query(EXPECTED, &[]).expect("ask what the documents are");
@@ -241,6 +253,15 @@ impl Running {
         let id = self.id().to_string();
         let status = Command::new("kill").args([signal, &id]).status().expect("run kill");
         assert!(status.success(), "could not send {signal}");
+    }
+
+    /// Tells it to end, which it is to do with exit code 0.
+    #[track_caller]
+    pub fn end(self) -> Outcome {
+        self.signal("-TERM");
+        let outcome = self.wait();
+        assert_eq!(outcome.code, Some(0), "{outcome}");
+        outcome
     }
 
     /// Waits for the end.

@@ -5,7 +5,8 @@ use std::thread;
 use postgres::error::SqlState;
 use postgres::{Client, Error};
 
-use super::{wait_until, writer};
+use super::writer;
+use crate::support::wait::wait_until;
 use crate::support::world::World;
 
 const WRITERS: usize = 4;
@@ -87,9 +88,7 @@ fn run_writers(name: &str, order: Order, transactions: usize) -> (World, Seen, S
         seen.deadlocks.extend(of_one.deadlocks);
     }
     world.wait_in_step();
-    running.signal("-TERM");
-    let outcome = running.wait();
-    assert_eq!(outcome.code, Some(0), "{outcome}");
+    let outcome = running.end();
     (world, seen, outcome.stderr)
 }
 

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 
-use super::{kill, spawn_at_work, wait_until, writer};
+use super::{kill, spawn_at_work, writer};
 use crate::support::proxy::{Fault, Proxy};
+use crate::support::wait::wait_until;
 use crate::support::world::World;
 
 /// How many films there are, if a test does not say. Those of a person or genre with fewer than 1,000 would
@@ -135,8 +136,7 @@ fn a_second_rename_during_the_fan_out_of_the_first_is_not_lost() {
         world.check_in_step();
     }
     assert!(in_between > 0, "the test shows nothing: each fan-out was over");
-    running.signal("-TERM");
-    assert_eq!(running.wait().code, Some(0));
+    running.end();
 }
 
 fn indexed_title(world: &World, film: u32) -> String {
