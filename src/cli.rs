@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::init_es::InitEs;
 use crate::commands::load_fixture::LoadFixture;
 use crate::commands::migrate::Migrate;
+use crate::commands::rebuild::RebuildArgs;
 use crate::commands::rejected::Rejected;
 use crate::commands::start::Start;
 
@@ -25,12 +26,14 @@ pub struct Cli {
 /// A subcommand with its settings.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a new, empty index; `etl start` then loads everything into it
+    /// Make new, empty indices at once; `etl start` then loads everything into them (`etl rebuild` is for when people search)
     InitEs(InitEs),
     /// Load Django `dumpdata` files into the catalogue, all or nothing
     LoadFixture(LoadFixture),
-    /// Keep the index in step with the catalogue until stopped
+    /// Keep the indices in step with the catalogue until stopped
     Start(Start),
+    /// Make an index anew beside the live one, and let it take its place when it has everything
+    Rebuild(RebuildArgs),
     /// Prepare the database alone: our columns, triggers and tables (`etl init-es` does it, too)
     Migrate(Migrate),
     /// List the documents that the engine refuses as they are, and why

@@ -1,8 +1,10 @@
 //! One file per subcommand, holding its settings and its `run`.
 
+pub mod follow;
 pub mod init_es;
 pub mod load_fixture;
 pub mod migrate;
+pub mod rebuild;
 pub mod rejected;
 pub mod start;
 

@@ -3,17 +3,22 @@
 //! Clap takes every setting as text, so that all mistakes can be reported at once instead of one
 //! a run. Each group turns its text into values in `check`; the rest of the program sees values.
 
+mod mapping;
 mod values;
 
 use std::fs;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 
 use crate::elasticsearch::{Engine, EngineUrl, IndexPrefix};
 use crate::error::Error;
+use crate::kind::Kind;
 use crate::postgres::DatabaseUrl;
+use crate::sync::limits::Limits;
 
+pub use self::mapping::MappingArgs;
 pub use self::values::{Bytes, Count, Pause};
 
 /// How to reach PostgreSQL.
@@ -123,6 +128,61 @@ fn after_value(text: &str) -> Option<&str> {
         }
     }
     quoted.is_none().then_some("")
+}
+
+/// Which documents are concerned.
+#[derive(Debug, Args)]
+pub struct KindsArgs {
+    /// Which documents are kept, with commas between them
+    #[arg(long, env = "ETL_KINDS", value_name = "KINDS", default_value = "movies,persons,genres")]
+    kinds: String,
+}
+
+impl KindsArgs {
+    /// Turns the text into kinds, each once and in their own order, or notes what is wrong with it.
+    pub fn check(&self, mistakes: &mut Mistakes) -> Option<Vec<Kind>> {
+        let parse = |raw: &str| mistakes.parse::<Kind>("--kinds (ETL_KINDS)", raw.trim());
+        let named: Vec<Kind> = self.kinds.split(',').map(parse).collect::<Option<_>>()?;
+        Some(Kind::ALL.into_iter().filter(|kind| named.contains(kind)).collect())
+    }
+}
+
+/// How much is sent at a time, and how often is looked for changes.
+#[derive(Debug, Args)]
+pub struct PaceArgs {
+    /// Largest number of documents in one bulk request
+    #[arg(long, env = "ETL_BATCH_SIZE", value_name = "COUNT", default_value = "1000")]
+    batch_size: String,
+    /// Size at which a bulk request is full and sent, such as 512KiB or 5MiB
+    #[arg(long, env = "ETL_BULK_BYTES", value_name = "SIZE", default_value = "5MiB")]
+    bulk_bytes: String,
+    /// Pause between two looks for changes while there are none, such as 100ms or 2s
+    #[arg(long, env = "ETL_POLL_INTERVAL", value_name = "TIME", default_value = "100ms")]
+    poll_interval: String,
+}
+
+/// What [`PaceArgs`] mean.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// How much is sent at a time.
+    pub limits: Limits,
+    /// Pause between two looks for changes while there are none.
+    pub poll_interval: Duration,
+}
+
+impl PaceArgs {
+    /// Turns the text into values, or notes what is wrong with it.
+    pub fn check(&self, mistakes: &mut Mistakes) -> Option<Pace> {
+        let rows: Option<Count> = mistakes.parse("--batch-size (ETL_BATCH_SIZE)", &self.batch_size);
+        let bytes: Option<Bytes> =
+            mistakes.parse("--bulk-bytes (ETL_BULK_BYTES)", &self.bulk_bytes);
+        let pause: Option<Pause> =
+            mistakes.parse("--poll-interval (ETL_POLL_INTERVAL)", &self.poll_interval);
+        let ((Count(batch_rows), Bytes(bulk_bytes)), Pause(poll_interval)) =
+            rows.zip(bytes).zip(pause)?;
+        let limits = Limits { batch_rows, bulk_bytes, timeout: Limits::TIMEOUT };
+        Some(Pace { limits, poll_interval })
+    }
 }
 
 /// How to reach Elasticsearch or OpenSearch.

@@ -7,6 +7,7 @@
 pub mod bulk;
 pub mod index;
 pub mod search;
+pub mod settings;
 
 mod error;
 mod url;
@@ -19,6 +20,8 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{Method, Request, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use crate::kind::Kind;
 
 pub use self::error::Error;
 pub use self::url::{EngineUrl, IndexPrefix};
@@ -82,10 +85,10 @@ impl Elasticsearch {
         Ok(Self { agent, url: engine.url.clone(), prefix: engine.prefix.clone() })
     }
 
-    /// Returns the name of the alias that people search, or of an index, with the prefix.
+    /// Returns the alias that people search, with the prefix.
     #[must_use]
-    pub fn prefixed(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix.as_str())
+    pub fn alias(&self, kind: Kind) -> String {
+        format!("{}{}", self.prefix.as_str(), kind.alias())
     }
 
     /// Returns the prefix.

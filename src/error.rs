@@ -3,6 +3,7 @@
 use std::{error, fmt, io, iter};
 
 use crate::fixture::FixtureError;
+use crate::kind::Kind;
 use crate::{elasticsearch, postgres};
 
 /// Why a command did not do what it was asked to.
@@ -26,7 +27,12 @@ pub enum Error {
     /// The state and the servers do not fit, and a person must say which is right. Nothing is sent.
     State(String),
     /// The index that the state speaks of is gone, or is not what people search. Nothing is sent.
-    IndexLost(String),
+    IndexLost {
+        /// Whose it is.
+        kind: Kind,
+        /// What has become of it.
+        what: String,
+    },
     /// Somebody else does what we were about to do, or has just begun to.
     Rival(String),
 }
@@ -43,7 +49,7 @@ impl Error {
             | Self::Fixture(_)
             | Self::Io { .. }
             | Self::State(_)
-            | Self::IndexLost(_) => false,
+            | Self::IndexLost { .. } => false,
         }
     }
 }
@@ -78,9 +84,9 @@ impl fmt::Display for Error {
             Self::Fixture(err) => err.fmt(f),
             Self::Io { what, .. } => write!(f, "could not read {what}"),
             Self::State(what) | Self::Rival(what) => f.write_str(what),
-            Self::IndexLost(what) => write!(
+            Self::IndexLost { kind, what } => write!(
                 f,
-                "{what}: run `etl init-es` to make a new index and load everything (or `etl start --rebuild-lost-index`, which does it by itself)"
+                "{what}: run `etl init-es --kinds {kind}` to make a new index and load everything (or `etl start --rebuild-lost-index`, which does it by itself)"
             ),
         }
     }
@@ -93,7 +99,7 @@ impl error::Error for Error {
             Self::Elasticsearch(err) => err.source(),
             Self::Fixture(err) => err.source(),
             Self::Io { source, .. } => Some(source),
-            Self::Usage(_) | Self::State(_) | Self::IndexLost(_) | Self::Rival(_) => None,
+            Self::Usage(_) | Self::State(_) | Self::IndexLost { .. } | Self::Rival(_) => None,
         }
     }
 }

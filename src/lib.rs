@@ -53,12 +53,13 @@ pub mod documents;
 pub mod elasticsearch;
 pub mod error;
 pub mod fixture;
+pub mod kind;
 pub mod postgres;
 pub mod progress;
 pub mod sync;
 
 use cli::Command;
-use commands::{init_es, load_fixture, migrate, rejected, start};
+use commands::{init_es, load_fixture, migrate, rebuild, rejected, start};
 use error::Error;
 
 /// Runs a subcommand.
@@ -72,6 +73,7 @@ pub fn run(command: &Command) -> Result<(), Error> {
         Command::InitEs(args) => init_es::run(args),
         Command::LoadFixture(args) => load_fixture::run(args),
         Command::Start(args) => start::run(args),
+        Command::Rebuild(args) => rebuild::run(args),
         Command::Migrate(args) => migrate::run(args),
         Command::Rejected(args) => rejected::run(args),
     }

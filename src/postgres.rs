@@ -7,9 +7,13 @@
 pub mod catalogue;
 pub mod film_work;
 pub mod fixture;
+pub mod genre;
 pub mod lock;
 pub mod migrations;
 pub mod outbox;
+pub mod pending;
+pub mod person;
+pub mod rebuild;
 pub mod rejected;
 pub mod related;
 pub mod stamp;
@@ -42,6 +46,7 @@ pub type Timestamp = diesel::data_types::PgTimestamp;
 ///   for a standby; a failover is noticed by its timeline.
 /// - `enable_bitmapscan = off`: a queue that has just grown from nothing has no statistics; a page of it
 ///   is to be read in the order of its index, and not by reading and sorting all of it.
+/// - `plan_cache_mode`: a plan for these very thousand ids would join them with all of a table.
 /// - The timeouts bound what a frozen process of ours can hold, and a statement that goes wrong. A
 ///   server that is sending rows to a frozen process waits in its socket, where only
 ///   `tcp_user_timeout` ends it (tried: 5 s, no window, gone).
@@ -57,6 +62,7 @@ const SESSION: &str = "
     SET idle_in_transaction_session_timeout = '30s';
     SET tcp_user_timeout = '10s';
     SET enable_bitmapscan = off;
+    SET plan_cache_mode = force_generic_plan;
     SET jit = off;";
 
 /// Connection URL of a database. It may hold a password, so it is never printed.

@@ -1,7 +1,7 @@
 //! The engine: what one step does, and the order that makes it safe.
 //!
-//! A step is a bounded unit of work: at most one chunk of every queue and one batch of films, from
-//! reading to stamp. Killing the process between any two statements loses nothing, so there is no
+//! A step is a bounded unit of work: at most one chunk of every queue and one batch of each kind of documents,
+//! from reading to stamp. Killing the process between any two statements loses nothing, so there is no
 //! shutdown code.
 //!
 //! No transaction stays open while the engine works. Every write of ours is one statement, which
@@ -10,18 +10,24 @@
 //! neither a frozen process nor a slow engine is felt by a writer.
 
 mod answers;
-pub mod films;
+pub mod batch;
+mod binding;
+pub mod deletions;
 pub mod leader;
 pub mod limits;
 pub mod new_index;
-pub mod outbox;
+pub mod page;
+mod rebuild;
 pub mod session;
 pub mod touches;
 
 use crate::error::Error;
-use crate::postgres::outbox::Queue;
+use crate::kind::Kind;
+use crate::postgres::outbox::{Queue, discard};
 use crate::postgres::rejected::retry_rejected;
-use crate::postgres::work::load_work;
+use crate::postgres::work::Work;
+use crate::sync::batch::Batch;
+use crate::sync::rebuild::Progress;
 use crate::sync::session::Session;
 
 /// What one step did.
@@ -32,6 +38,9 @@ pub enum Step {
     Idle,
     /// What is pending is held by writers; nothing can be done for the moment.
     Blocked,
+    /// A command has asked for something, or a new index has taken the place of the live one: a new term is to
+    /// begin at once.
+    TermOver,
     /// Something was done. There may be more.
     Progress {
         /// Documents that the engine acknowledged, deletions included.
@@ -52,6 +61,9 @@ pub enum Step {
 /// Touching 1,000 films takes some 20 ms: that long a writer may find one of them locked.
 const CHUNK: i32 = 1_000;
 
+/// How many entries of the outbox are forgotten at a time that concern no index. No row is locked for it.
+const DISCARD_CHUNK: i32 = 10_000;
+
 /// Does one bounded unit of work.
 ///
 /// # Errors
@@ -60,42 +72,101 @@ const CHUNK: i32 = 1_000;
 /// was acknowledged may not be stamped then, and is sent again, which does no harm.
 pub fn step(session: &mut Session) -> Result<Step, Error> {
     session.check_leadership()?;
-    let work = load_work(&mut session.conn)?;
-    if work.epoch != session.epoch {
-        return Err(Error::Rival("the state was taken over by another process".to_owned()));
-    }
+    let Some(work) = session.load_work()? else { return Ok(Step::TermOver) };
     session.check_binding_now_and_then()?;
+    let mut done = Done::default();
     if work.is_none() {
-        session.films.end_of_queue();
-        return Ok(Step::Idle);
+        session.end_of_queues()?;
+    } else {
+        do_work(session, &work, &mut done)?;
+    }
+    for kind in session.kinds() {
+        if session.filling(kind).is_some() {
+            match rebuild::advance(session, kind)? {
+                Progress::Filled(batch) => done.add(batch),
+                Progress::TermOver => return Ok(Step::TermOver),
+            }
+        }
+    }
+    Ok(done.into_step(work.is_none()))
+}
+
+/// Does what there is to do, at most one chunk of each queue and one page of each kind.
+fn do_work(session: &mut Session, work: &Work, done: &mut Done) -> Result<(), Error> {
+    if work.has_any("retry") {
+        for kind in session.kinds() {
+            done.entries += retry_rejected(&mut session.conn, kind, CHUNK)?;
+        }
+    }
+    for kind in Kind::ALL.into_iter().filter(|kind| !session.bound.contains(kind)) {
+        if ["touch", "touch_later", "tombstone", "purge"].iter().any(|op| work.has(op, kind)) {
+            done.entries += discard(&mut session.conn, kind, DISCARD_CHUNK)?;
+        }
+    }
+    if ["sweep", "fan_out", "touch"].iter().any(|op| work.has_any(op)) {
+        done.entries += touches::touch_for_a_while(session)?;
+    }
+    for kind in session.kinds() {
+        index_kind(session, kind, work, done)?;
+    }
+    // Those who are in no hurry have their turn when the pages have room.
+    if work.has_any(Queue::Later.op()) && !done.has_full_page {
+        done.entries += touches::touch_chunks(session, Queue::Later)?;
+    }
+    Ok(())
+}
+
+/// Sends what is pending of one kind: a page of rows, then deletions.
+fn index_kind(
+    session: &mut Session,
+    kind: Kind,
+    work: &Work,
+    done: &mut Done,
+) -> Result<(), Error> {
+    // What was touched just now is pending, too.
+    if work.has("pending", kind) || done.entries > 0 {
+        let batch = batch::index_batch(session, kind)?;
+        if !batch.is_full && batch.failure.is_none() {
+            session.end_loading(kind)?;
+        }
+        done.add(batch);
+    }
+    if work.has("tombstone", kind) {
+        done.documents += put_off(&mut done.failure, deletions::bury(session, kind))?;
+    }
+    if work.has("purge", kind) {
+        done.entries += put_off(&mut done.failure, deletions::purge(session, kind))?;
+    }
+    Ok(())
+}
+
+/// What was done so far in a step.
+#[derive(Debug, Default)]
+struct Done {
+    documents: usize,
+    /// Rows and entries of the outbox.
+    entries: u64,
+    has_full_page: bool,
+    /// Why some documents alone were not sent.
+    failure: Option<Error>,
+}
+
+impl Done {
+    fn add(&mut self, batch: Batch) {
+        self.documents += batch.acknowledged;
+        self.entries += batch.settled as u64;
+        self.has_full_page |= batch.is_full;
+        self.failure = self.failure.take().or(batch.failure);
     }
 
-    let mut entries = 0;
-    if work.retries {
-        entries += retry_rejected(&mut session.conn, CHUNK)? as u64;
-    }
-    if work.touches || work.fan_outs {
-        entries += touches::touch_for_a_while(session)?;
-    }
-    let batch = films::index_batch(session)?;
-    let mut failure = batch.failure;
-    let mut documents = batch.acknowledged;
-    if work.tombstones {
-        documents += put_off(&mut failure, outbox::bury(session))?;
-    }
-    // Those who are in no hurry have their turn when the page has room.
-    if work.later_touches && !batch.is_full {
-        entries += touches::touch_chunk(session, Queue::Later)?;
-    }
-    if work.sweeps {
-        entries += put_off(&mut failure, outbox::sweep(session))?;
-    }
-    match failure {
-        Some(failure) => Ok(Step::Partial { documents, failure }),
-        None if documents > 0 || entries > 0 || batch.settled > 0 => {
-            Ok(Step::Progress { documents })
+    fn into_step(self, had_no_work: bool) -> Step {
+        let Self { documents, entries, failure, .. } = self;
+        match failure {
+            Some(failure) => Step::Partial { documents, failure },
+            None if documents > 0 || entries > 0 => Step::Progress { documents },
+            None if had_no_work => Step::Idle,
+            None => Step::Blocked,
         }
-        None => Ok(Step::Blocked),
     }
 }
 

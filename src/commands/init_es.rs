@@ -2,17 +2,12 @@
 //!
 //! How it is made, and why that is safe to kill, is in [`crate::sync::new_index`].
 
-use std::fs;
-use std::path::PathBuf;
-
 use clap::Args;
-use serde_json::Value;
 
 use super::migrate::migrate;
 use super::say;
-use crate::config::{ElasticsearchArgs, Mistakes, PostgresArgs};
+use crate::config::{ElasticsearchArgs, KindsArgs, MappingArgs, Mistakes, PostgresArgs};
 use crate::elasticsearch::Elasticsearch;
-use crate::elasticsearch::index::ALIAS;
 use crate::error::Error;
 use crate::postgres::connect;
 use crate::postgres::migrations::lock_setup;
@@ -27,9 +22,11 @@ pub struct InitEs {
     /// Where the index is to be.
     #[command(flatten)]
     elasticsearch: ElasticsearchArgs,
-    /// JSON file with the settings and mappings of the index, instead of the built-in ones
-    #[arg(long, value_name = "FILE", env = "ETL_MAPPING")]
-    mapping: Option<PathBuf>,
+    /// What is to have a new index.
+    #[command(flatten)]
+    kinds: KindsArgs,
+    #[command(flatten)]
+    mapping: MappingArgs,
     /// Delete an index of another tool that has the name of our alias
     #[arg(long)]
     replace: bool,
@@ -45,39 +42,26 @@ pub fn run(args: &InitEs) -> Result<(), Error> {
     let mut mistakes = Mistakes::default();
     let url = args.postgres.check(&mut mistakes);
     let engine = args.elasticsearch.check(&mut mistakes);
-    let (url, engine) = mistakes.finish(url.zip(engine))?;
-    let mapping = args.mapping.as_ref().map(read_mapping).transpose()?;
+    let kinds = args.kinds.check(&mut mistakes);
+    let mappings = args.mapping.check(&mut mistakes);
+    let ((url, engine), (kinds, mappings)) =
+        mistakes.finish(url.zip(engine).zip(kinds.zip(mappings)))?;
+    let mut mappings = mappings.read()?;
+    let new = kinds.iter().map(|kind| (*kind, mappings.remove(kind))).collect();
     let elasticsearch = Elasticsearch::new(&engine)?;
 
     let mut conn = connect(&url, "etl init-es")?;
     lock_setup(&mut conn)?;
-    let switch = Switch::plan(&elasticsearch, args.replace)?;
+    let switch = Switch::plan(&elasticsearch, new, args.replace)?;
     migrate(&mut conn)?;
 
-    let name = switch.carry_out(&mut conn, &elasticsearch, mapping, |line| say(line))?;
-    say(format_args!(
-        "created the index {name} behind the alias {}; `etl start` loads everything",
-        elasticsearch.prefixed(ALIAS)
-    ));
-    Ok(())
-}
-
-fn read_mapping(path: &PathBuf) -> Result<Value, Error> {
-    let what = || format!("the mapping `{}`", path.display());
-    let text = fs::read(path).map_err(|source| Error::Io { what: what(), source })?;
-    match serde_json::from_slice(&text) {
-        // A sweep after a TRUNCATE walks through the index in this order.
-        Ok(Value::Object(definition))
-            if definition
-                .get("mappings")
-                .is_some_and(|m| m["properties"]["id"]["type"] == "keyword") =>
-        {
-            Ok(Value::Object(definition))
-        }
-        Ok(_) => Err(Error::State(format!(
-            "{} is not a JSON object with `mappings` that have a property `id` of the type `keyword`",
-            what()
-        ))),
-        Err(err) => Err(Error::State(format!("{} is not JSON: {err}", what()))),
+    let names = switch.carry_out(&mut conn, &elasticsearch, |line| say(line))?;
+    for (kind, name) in kinds.into_iter().zip(names) {
+        say(format_args!(
+            "created the index {name} behind the alias {}",
+            elasticsearch.alias(kind)
+        ));
     }
+    say("`etl start` loads everything");
+    Ok(())
 }

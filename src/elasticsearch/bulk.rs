@@ -3,44 +3,121 @@
 //! Reference: <https://www.elastic.co/guide/en/elasticsearch/reference/8.19/docs-bulk.html>. What the
 //! answers of an item mean is in [`Outcome`]; HTTP 200 with failures inside is the normal case.
 
+use std::io::Write;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::Value;
 use ureq::http::Method;
 use uuid::Uuid;
 
 use super::{Body, Elasticsearch, Error};
 
-/// The body of one bulk request.
+/// Operations for bulk requests, one after the other.
 #[derive(Debug, Default)]
 pub struct BulkBody {
     /// For each operation an action line, then the document if it has one.
     ndjson: Vec<u8>,
+    /// Where each operation ends.
+    ends: Vec<usize>,
+}
+
+/// Consecutive operations of a [`BulkBody`]: the body of one bulk request.
+#[derive(Debug, Clone, Copy)]
+pub struct BulkPart<'a> {
+    ndjson: &'a [u8],
     operations: usize,
 }
 
 impl BulkBody {
     /// Adds or replaces a document, unless the engine has a higher version of it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the document cannot be written as JSON: all of its keys must be strings.
     pub fn index(&mut self, id: Uuid, version: i64, document: &impl Serialize) {
         self.push_action("index", id, version);
-        self.push_line(document);
-        self.operations += 1;
+        serde_json::to_writer(&mut self.ndjson, document).expect("all keys are strings");
+        self.ndjson.push(b'\n');
+        self.ends.push(self.ndjson.len());
     }
 
     /// Removes a document, unless the engine has a higher version of it. That there is none is no
     /// failure: the engine remembers the version all the same, for as long as `index.gc_deletes`.
     pub fn delete(&mut self, id: Uuid, version: i64) {
         self.push_action("delete", id, version);
-        self.operations += 1;
+        self.ends.push(self.ndjson.len());
+    }
+
+    /// Returns true if there is nothing to send.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
     }
 
     /// Returns how many operations there are.
     #[must_use]
     pub fn operations(&self) -> usize {
-        self.operations
+        self.ends.len()
     }
 
+    /// Returns all operations as one request.
+    #[must_use]
+    pub fn whole(&self) -> BulkPart<'_> {
+        self.part(0..self.operations())
+    }
+
+    /// Returns some operations as one request.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there are not so many.
+    #[must_use]
+    pub fn part(&self, operations: Range<usize>) -> BulkPart<'_> {
+        let start_of = |place: usize| if place == 0 { 0 } else { self.ends[place - 1] };
+        let bytes = start_of(operations.start)..start_of(operations.end);
+        BulkPart { ndjson: &self.ndjson[bytes], operations: operations.len() }
+    }
+
+    /// Returns the document of an operation.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no such operation, or if it is a delete.
+    #[must_use]
+    pub fn document(&self, place: usize) -> Value {
+        let BulkPart { ndjson, .. } = self.part(place..place + 1);
+        let line = ndjson.split(|byte| *byte == b'\n').nth(1).expect("it has an action line");
+        serde_json::from_slice(line).expect("it was written as JSON")
+    }
+
+    /// Returns where a request ends that begins with this operation and is full when it has come to so
+    /// many bytes. It has one operation at least.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no such operation.
+    #[must_use]
+    pub fn end_of_part(&self, first: usize, byte_limit: usize) -> usize {
+        let start = if first == 0 { 0 } else { self.ends[first - 1] };
+        let is_full = |end: &usize| end - start >= byte_limit;
+        let full = self.ends[first..].iter().position(is_full);
+        full.map_or(self.operations(), |place| first + place + 1)
+    }
+
+    fn push_action(&mut self, action: &str, id: Uuid, version: i64) {
+        // `external_gte`: the same version again is accepted, so that a request whose answer was
+        // lost can be sent again. Nothing here needs to be escaped.
+        let line = writeln!(
+            self.ndjson,
+            r#"{{"{action}":{{"_id":"{id}","version":{version},"version_type":"external_gte"}}}}"#
+        );
+        line.expect("there is room in memory");
+    }
+}
+
+impl BulkPart<'_> {
     /// Returns how many bytes there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -51,18 +128,6 @@ impl BulkBody {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.operations == 0
-    }
-
-    fn push_action(&mut self, action: &str, id: Uuid, version: i64) {
-        // `external_gte`: the same version again is accepted, so that a request whose answer was
-        // lost can be sent again.
-        let operation = json!({ "_id": id, "version": version, "version_type": "external_gte" });
-        self.push_line(&json!({ action: operation }));
-    }
-
-    fn push_line(&mut self, value: &impl Serialize) {
-        serde_json::to_writer(&mut self.ndjson, value).expect("all keys are strings");
-        self.ndjson.push(b'\n');
     }
 }
 
@@ -99,6 +164,30 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Returns what has become of an operation that two indices were to carry out: it is done when both have
+    /// done it.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Conflict { engine_version: one }, Self::Conflict { engine_version: other }) => {
+                Self::Conflict { engine_version: one.max(other) }
+            }
+            (Self::Acknowledged, other) => other,
+            // What is wrong with the request comes before what is wrong with the document.
+            (Self::Conflict { .. } | Self::Rejected { .. }, other) if other.concerns_request() => {
+                other
+            }
+            (one, _) => one,
+        }
+    }
+
+    /// Returns true if it says nothing about the document.
+    fn concerns_request(&self) -> bool {
+        matches!(self, Self::Busy(_) | Self::Blocked(_) | Self::AliasGone | Self::Unknown { .. })
+    }
+}
+
 impl Elasticsearch {
     /// Sends one bulk request through an alias; an index of that name would be refused.
     ///
@@ -115,14 +204,14 @@ impl Elasticsearch {
     pub fn bulk(
         &self,
         alias: &str,
-        body: &BulkBody,
+        body: BulkPart<'_>,
         timeout: Duration,
     ) -> Result<Vec<Outcome>, Error> {
         assert!(!body.is_empty(), "a bulk request has at least one operation");
         let path = format!(
             "/{alias}/_bulk?require_alias=true&filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
         );
-        let upload = Body { content_type: "application/x-ndjson", bytes: Some(&body.ndjson) };
+        let upload = Body { content_type: "application/x-ndjson", bytes: Some(body.ndjson) };
         let answer: Answer = self.send_bytes(Method::POST, &path, upload, timeout)?;
         let answered = answer.items.len();
         if answered != body.operations {
@@ -229,7 +318,7 @@ fn current_version(reason: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::Value;
+    use serde_json::json;
 
     use super::*;
 
@@ -238,13 +327,13 @@ mod tests {
         let mut body = BulkBody::default();
         body.index(Uuid::nil(), 7, &json!({ "title": "Brazil" }));
         body.delete(Uuid::nil(), 8);
+        assert_eq!(body.operations(), 2);
         assert_eq!(
             String::from_utf8(body.ndjson).unwrap(),
             "{\"index\":{\"_id\":\"00000000-0000-0000-0000-000000000000\",\"version\":7,\"version_type\":\"external_gte\"}}\n\
              {\"title\":\"Brazil\"}\n\
              {\"delete\":{\"_id\":\"00000000-0000-0000-0000-000000000000\",\"version\":8,\"version_type\":\"external_gte\"}}\n"
         );
-        assert_eq!(body.operations, 2);
     }
 
     #[track_caller]
@@ -400,12 +489,33 @@ mod tests {
                     expected.push(json!({ "delete": target }));
                 }
             }
-            prop_assert_eq!((body.operations(), body.len()), (operations.len(), body.ndjson.len()));
+            prop_assert_eq!((body.operations(), body.whole().len()), (operations.len(), body.ndjson.len()));
             prop_assert_eq!(body.is_empty(), operations.is_empty());
             prop_assert!(body.ndjson.is_empty() || body.ndjson.ends_with(b"\n"));
             let lines = body.ndjson.split_inclusive(|byte| *byte == b'\n');
             let lines: Vec<Value> = lines.map(|l| serde_json::from_slice(l).unwrap()).collect();
             prop_assert_eq!(lines, expected);
+        }
+
+        #[test]
+        fn parts_are_the_whole_and_end_with_the_operation_that_fills_them(
+            operations in operations(), byte_limit in 1..500_usize
+        ) {
+            let mut body = BulkBody::default();
+            for (id, version, document) in &operations {
+                body.index(*id, *version, document);
+            }
+            let (mut first, mut together) = (0, Vec::new());
+            while first < body.operations() {
+                let end = body.end_of_part(first, byte_limit);
+                let part = body.part(first..end);
+                prop_assert_eq!(part.operations, end - first);
+                prop_assert!(end - first == 1 || body.part(first..end - 1).len() < byte_limit);
+                prop_assert!(end == body.operations() || part.len() >= byte_limit);
+                together.extend_from_slice(part.ndjson);
+                first = end;
+            }
+            prop_assert_eq!(together, body.ndjson);
         }
 
         #[test]

@@ -1,7 +1,7 @@
 //! Indices and aliases: how they are named, made, found, switched and removed.
 //!
-//! Three names: an index `movies_<UTC time>`; the alias `movies` that people search; and the private
-//! write alias `movies_<UTC time>.W<epoch>`, through which alone we write. Whoever takes the lead
+//! Three names for each kind: an index `movies_<UTC time>`; the alias `movies` that people search; and the
+//! private write alias `movies_<UTC time>.W<epoch>`, through which alone we write. Whoever takes the lead
 //! replaces the last one, so that what is late of the past is refused.
 //!
 //! The letter is a capital on purpose: an alias may have one, an index may not. A versioned delete that
@@ -15,12 +15,16 @@ use serde_json::{Value, json};
 use ureq::http::Method;
 
 use super::{Elasticsearch, Error};
+use crate::kind::Kind;
 
-/// The alias that people search, without its prefix.
-pub const ALIAS: &str = "movies";
-
-/// Settings and mappings of the index, as they come with the program.
-const DEFINITION: &str = include_str!("movies.json");
+/// Settings and mappings of an index, as they come with the program.
+fn definition_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Movies => include_str!("movies.json"),
+        Kind::Persons => include_str!("persons.json"),
+        Kind::Genres => include_str!("genres.json"),
+    }
+}
 
 /// What the engine knows of an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +33,8 @@ pub struct Index {
     pub name: String,
     /// Given by the engine; another one for an index that was deleted and made again.
     pub uuid: String,
-    /// The names that stand for it.
-    pub aliases: Vec<String>,
+    /// The names that stand for it, each with its properties: a filter, a routing.
+    pub aliases: BTreeMap<String, Value>,
     /// It carries our mark.
     pub is_ours: bool,
 }
@@ -49,7 +53,7 @@ impl Index {
         Self {
             name,
             uuid: answer.settings["index"]["uuid"].as_str().unwrap_or_default().to_owned(),
-            aliases: answer.aliases.into_keys().collect(),
+            aliases: answer.aliases,
             is_ours: !answer.mappings["_meta"]["etl"].is_null(),
         }
     }
@@ -76,6 +80,8 @@ pub enum AliasAction {
         index: String,
         /// The alias.
         alias: String,
+        /// A filter, a routing. `Null`: nothing.
+        properties: Value,
     },
     /// Takes an alias off an index.
     Remove {
@@ -92,9 +98,21 @@ pub enum AliasAction {
 }
 
 impl AliasAction {
+    /// Lets an alias without properties stand for an index.
+    #[must_use]
+    pub fn add(index: &str, alias: String) -> Self {
+        Self::Add { index: index.to_owned(), alias, properties: Value::Null }
+    }
+
     fn to_json(&self) -> Value {
         match self {
-            Self::Add { index, alias } => json!({ "add": { "index": index, "alias": alias } }),
+            Self::Add { index, alias, properties } => {
+                let mut add = json!({ "index": index, "alias": alias });
+                for (name, value) in properties.as_object().into_iter().flatten() {
+                    add[name] = value.clone();
+                }
+                json!({ "add": add })
+            }
             Self::Remove { index, alias } => {
                 json!({ "remove": { "index": index, "alias": alias } })
             }
@@ -112,8 +130,8 @@ impl AliasAction {
 ///
 /// Panics if the replacement is not a JSON object.
 #[must_use]
-pub fn build_definition(replacement: Option<Value>) -> Value {
-    let ours = || serde_json::from_str(DEFINITION).expect("movies.json is JSON");
+pub fn build_definition(kind: Kind, replacement: Option<Value>) -> Value {
+    let ours = || serde_json::from_str(definition_of(kind)).expect("what comes with it is JSON");
     let mut definition = replacement.unwrap_or_else(ours);
     definition["mappings"]["_meta"]["etl"] = json!({ "version": env!("CARGO_PKG_VERSION") });
     let settings = &mut definition["settings"];
@@ -131,6 +149,18 @@ impl Elasticsearch {
     /// Returns an error if the engine refuses the definition, or has an index or alias of this name.
     pub fn create_index(&self, name: &str, definition: &Value) -> Result<(), Error> {
         self.send::<Value>(Method::PUT, &format!("/{name}"), Some(definition)).map(drop)
+    }
+
+    /// Deletes an index. That there is none is no failure.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the engine refuses or is away.
+    pub fn delete_index(&self, name: &str) -> Result<(), Error> {
+        match self.send::<Value>(Method::DELETE, &format!("/{name}"), None) {
+            Err(err) if !err.is_not_found() => Err(err),
+            _ => Ok(()),
+        }
     }
 
     /// Finds an index by its own name or by an alias of it.
@@ -183,15 +213,22 @@ mod tests {
 
     #[test]
     fn a_definition_gets_our_mark_and_keeps_its_own_settings() {
-        let ours = build_definition(None);
-        assert_eq!(ours["settings"]["index"]["gc_deletes"], "1h");
-        assert_eq!(ours["mappings"]["dynamic"], "strict");
-        assert!(!ours["mappings"]["_meta"]["etl"].is_null());
+        for kind in Kind::ALL {
+            let ours = build_definition(kind, None);
+            assert_eq!(ours["settings"]["index"]["gc_deletes"], "1h");
+            assert_eq!(ours["mappings"]["dynamic"], "strict");
+            assert!(!ours["mappings"]["_meta"]["etl"].is_null());
+        }
 
-        let theirs =
-            build_definition(Some(json!({ "settings": { "index": { "gc_deletes": "2h" } } })));
+        let theirs = build_definition(
+            Kind::Movies,
+            Some(json!({ "settings": { "index": { "gc_deletes": "2h" } } })),
+        );
         assert_eq!(theirs["settings"]["index"]["gc_deletes"], "2h");
-        let flat = build_definition(Some(json!({ "settings": { "index.gc_deletes": "3h" } })));
+        let flat = build_definition(
+            Kind::Movies,
+            Some(json!({ "settings": { "index.gc_deletes": "3h" } })),
+        );
         assert!(flat["settings"]["index"].is_null());
     }
 }

@@ -58,19 +58,41 @@ impl Elasticsearch {
         self.send::<Value>(Method::POST, &format!("/{index}/_refresh"), None).map(drop)
     }
 
-    /// Returns true if the index holds no document.
+    /// Counts the documents that the index holds.
     ///
     /// # Errors
     ///
     /// Returns an error if the engine is away or refuses.
-    pub fn is_empty(&self, index: &str) -> Result<bool, Error> {
+    pub fn count(&self, index: &str) -> Result<u64, Error> {
         #[derive(Deserialize)]
         struct Count {
             count: u64,
         }
         self.refresh(index)?;
         let answer: Count = self.send(Method::GET, &format!("/{index}/_count"), None)?;
-        Ok(answer.count == 0)
+        Ok(answer.count)
+    }
+
+    /// Loads the documents of these ids, in the same order. `None`: there is none. Sees what was acknowledged,
+    /// whether it was refreshed or not.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the engine is away or refuses.
+    pub fn load_sources(&self, index: &str, ids: &[Uuid]) -> Result<Vec<Option<Value>>, Error> {
+        #[derive(Deserialize)]
+        struct Found {
+            docs: Vec<Document>,
+        }
+        #[derive(Deserialize)]
+        struct Document {
+            #[serde(rename = "_source")]
+            source: Option<Value>,
+        }
+        let path = format!("/{index}/_mget?filter_path=docs._id,docs._source");
+        let query = json!({ "ids": ids });
+        let answer: Found = self.send(Method::POST, &path, Some(&query))?;
+        Ok(answer.docs.into_iter().map(|document| document.source).collect())
     }
 
     /// Loads up to 1,000 documents after a place, in the order of the field `id`.

@@ -28,8 +28,19 @@ const TABLES: [(&str, &[(&str, Expected)]); 5] = [
             ("modified", Expected::Moment),
         ],
     ),
-    ("genre", &[("id", Expected::Uuid), ("name", Expected::Text)]),
-    ("person", &[("id", Expected::Uuid), ("full_name", Expected::Text)]),
+    (
+        "genre",
+        &[
+            ("id", Expected::Uuid),
+            ("name", Expected::Text),
+            ("description", Expected::Text),
+            ("modified", Expected::Moment),
+        ],
+    ),
+    (
+        "person",
+        &[("id", Expected::Uuid), ("full_name", Expected::Text), ("modified", Expected::Moment)],
+    ),
     ("genre_film_work", &[("genre_id", Expected::Uuid), ("film_work_id", Expected::Uuid)]),
     (
         "person_film_work",
@@ -44,8 +55,8 @@ const TABLES: [(&str, &[(&str, Expected)]); 5] = [
 /// The columns that we add to the catalogue.
 const OUR_COLUMNS: [(&str, &[&str]); 3] = [
     ("film_work", &["touched_at", "indexed_at", "rejected_at"]),
-    ("person", &["touched_at", "fanned_out_at"]),
-    ("genre", &["touched_at", "fanned_out_at"]),
+    ("person", &["touched_at", "indexed_at", "rejected_at", "fanned_out_at"]),
+    ("genre", &["touched_at", "indexed_at", "rejected_at", "fanned_out_at"]),
 ];
 
 #[derive(QueryableByName)]

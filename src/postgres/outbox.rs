@@ -11,18 +11,21 @@ use uuid::Uuid;
 
 use super::statement::statement;
 use super::{Connection, Error, Timestamp};
+use crate::kind::Kind;
 
-/// The entries of one kind of urgency that ask for films to be touched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The entries of one kind of urgency that ask for rows to be touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Queue {
-    /// Changed links, and persons and genres with few films.
+    /// Changed links, and what is linked to rows with few links.
     Urgent,
-    /// The films of one that has very many.
+    /// What is linked to a row that has very many.
     Later,
 }
 
 impl Queue {
-    fn op(self) -> &'static str {
+    /// Returns the name of these entries.
+    #[must_use]
+    pub fn op(self) -> &'static str {
         match self {
             Self::Urgent => "touch",
             Self::Later => "touch_later",
@@ -36,26 +39,23 @@ pub struct Tombstone {
     /// The key of the outbox entry.
     #[diesel(sql_type = BigInt)]
     pub entry_id: i64,
-    /// The film.
+    /// The row.
     #[diesel(sql_type = SqlUuid)]
-    pub film_work_id: Uuid,
+    pub row_id: Uuid,
     /// Taken at the deletion, past all that the row ever had.
     #[diesel(sql_type = Timestamptz)]
     pub version: Timestamp,
-    /// There is a film of this id now.
+    /// There is a row of this id now.
     #[diesel(sql_type = Bool)]
     pub is_back: bool,
 }
 
-/// A table that was truncated.
+/// A table was truncated, and the index is to follow.
 #[derive(Debug, Clone, QueryableByName)]
-pub struct Sweep {
+pub struct Purge {
     /// The key of the outbox entry.
     #[diesel(sql_type = BigInt)]
     pub entry_id: i64,
-    /// The name of the table.
-    #[diesel(sql_type = Text)]
-    pub kind: String,
     /// Taken before the deletion.
     #[diesel(sql_type = Timestamptz)]
     pub version: Timestamp,
@@ -78,9 +78,9 @@ pub struct Drained {
     pub last_id: Option<i64>,
 }
 
-/// Touches the films that entries ask for, and forgets these entries. One statement.
+/// Touches the rows of a kind that entries ask for, and forgets these entries. One statement.
 ///
-/// Takes at most `row_limit` entries after `after`, the oldest first. An entry whose film is locked by a
+/// Takes at most `row_limit` entries after `after`, the oldest first. An entry whose row is locked by a
 /// writer stays.
 ///
 /// # Errors
@@ -90,49 +90,63 @@ pub fn drain_touches(
     conn: &mut Connection,
     epoch: i64,
     queue: Queue,
+    kind: Kind,
     after: i64,
     row_limit: i32,
 ) -> Result<Drained, Error> {
-    statement(include_str!("queries/drain_touches.sql"))
+    let sql = include_str!("queries/drain_touches.sql").replace("{table}", kind.table());
+    statement(sql)
         .bind::<BigInt, _>(epoch)
         .bind::<Text, _>(queue.op())
+        .bind::<Text, _>(kind.table())
         .bind::<BigInt, _>(after)
         .bind::<Integer, _>(row_limit)
         .get_result(conn)
         .map_err(Error::query("drain the touches of the outbox"))
 }
 
-/// Loads the oldest tombstones of films, at most `row_limit`.
+/// Loads the oldest tombstones of a kind, at most `row_limit`.
 ///
 /// # Errors
 ///
 /// Returns an error if the statement fails.
-pub fn load_tombstones(conn: &mut Connection, row_limit: i32) -> Result<Vec<Tombstone>, Error> {
-    statement(
-        "SELECT o.id AS entry_id, o.row_id AS film_work_id, o.version,
-            EXISTS (SELECT FROM content.film_work f WHERE f.id = o.row_id) AS is_back
-         FROM etl.outbox o WHERE o.op = 'tombstone'
-         ORDER BY o.id LIMIT $1",
-    )
+pub fn load_tombstones(
+    conn: &mut Connection,
+    kind: Kind,
+    row_limit: i32,
+) -> Result<Vec<Tombstone>, Error> {
+    let table = kind.table();
+    statement(format!(
+        "SELECT o.id AS entry_id, o.row_id, o.version,
+            EXISTS (SELECT FROM content.{table} r WHERE r.id = o.row_id) AS is_back
+         FROM etl.outbox o WHERE o.op = 'tombstone' AND o.kind = '{table}'
+         ORDER BY o.id LIMIT $1"
+    ))
     .bind::<Integer, _>(row_limit)
     .load(conn)
     .map_err(Error::query("load tombstones"))
 }
 
-/// Touches the films that are back past their tombstones, and forgets these tombstones. One
-/// statement. The entry of a film that a writer holds stays.
+/// Touches the rows that are back past their tombstones, and forgets these tombstones. One
+/// statement. The entry of a row that a writer holds stays.
 ///
 /// # Errors
 ///
 /// Returns an error if the statement fails; nothing is touched or forgotten then.
-pub fn revive(conn: &mut Connection, epoch: i64, tombstones: &[&Tombstone]) -> Result<u64, Error> {
+pub fn revive(
+    conn: &mut Connection,
+    epoch: i64,
+    kind: Kind,
+    tombstones: &[&Tombstone],
+) -> Result<u64, Error> {
     let entry_ids: Vec<i64> = tombstones.iter().map(|tombstone| tombstone.entry_id).collect();
     statement(include_str!("queries/revive.sql"))
         .bind::<BigInt, _>(epoch)
+        .bind::<Text, _>(kind.table())
         .bind::<Array<BigInt>, _>(entry_ids)
         .get_result(conn)
         .map(|row: CountRow| row.entries.unsigned_abs())
-        .map_err(Error::query("touch films that are back"))
+        .map_err(Error::query("touch rows that are back"))
 }
 
 /// Forgets entries that are done. Returns how many; fewer if the epoch has moved. One statement.
@@ -144,16 +158,18 @@ pub fn forget(
     conn: &mut Connection,
     epoch: i64,
     op: &str,
+    kind: Kind,
     entry_ids: &[i64],
 ) -> Result<usize, Error> {
     statement(
         "WITH fence AS MATERIALIZED (
-            SELECT FROM etl.state WHERE kind = 'movies' AND epoch = $1 FOR SHARE
+            SELECT FROM etl.term WHERE epoch = $1 FOR SHARE
          )
-         DELETE FROM etl.outbox o USING fence WHERE o.op = $2 AND o.id = ANY ($3)",
+         DELETE FROM etl.outbox o USING fence WHERE o.op = $2 AND o.kind = $3 AND o.id = ANY ($4)",
     )
     .bind::<BigInt, _>(epoch)
     .bind::<Text, _>(op)
+    .bind::<Text, _>(kind.table())
     .bind::<Array<BigInt>, _>(entry_ids)
     .execute(conn)
     .map_err(Error::query("forget entries of the outbox"))
@@ -164,11 +180,17 @@ pub fn forget(
 /// # Errors
 ///
 /// Returns an error if the statement fails; the version is as it was then.
-pub fn raise_tombstone(conn: &mut Connection, entry_id: i64, past: Timestamp) -> Result<(), Error> {
+pub fn raise_tombstone(
+    conn: &mut Connection,
+    kind: Kind,
+    entry_id: i64,
+    past: Timestamp,
+) -> Result<(), Error> {
     statement(
-        "UPDATE etl.outbox SET version = greatest(version, $2 + interval '1 microsecond')
-         WHERE op = 'tombstone' AND id = $1",
+        "UPDATE etl.outbox SET version = greatest(version, $3 + interval '1 microsecond')
+         WHERE op = 'tombstone' AND kind = $1 AND id = $2",
     )
+    .bind::<Text, _>(kind.table())
     .bind::<BigInt, _>(entry_id)
     .bind::<Timestamptz, _>(past)
     .execute(conn)
@@ -176,56 +198,98 @@ pub fn raise_tombstone(conn: &mut Connection, entry_id: i64, past: Timestamp) ->
     .map_err(Error::query("raise the version of a tombstone"))
 }
 
-/// Loads the sweep markers, oldest first, at most 100.
+/// Loads the purges of a kind, oldest first, at most 100.
 ///
 /// # Errors
 ///
 /// Returns an error if the statement fails.
-pub fn load_sweeps(conn: &mut Connection) -> Result<Vec<Sweep>, Error> {
+pub fn load_purges(conn: &mut Connection, kind: Kind) -> Result<Vec<Purge>, Error> {
     statement(
-        "SELECT id AS entry_id, kind, version FROM etl.outbox WHERE op = 'sweep' ORDER BY id LIMIT 100",
+        "SELECT id AS entry_id, version FROM etl.outbox
+         WHERE op = 'purge' AND kind = $1 ORDER BY id LIMIT 100",
+    )
+    .bind::<Text, _>(kind.table())
+    .load(conn)
+    .map_err(Error::query("load purges"))
+}
+
+/// Notes what the truncation of tables asks for, and forgets their markers. Returns how many; at most 100.
+/// One statement, and one for each marker.
+///
+/// Of a link table that is a touch of every row, for nothing says any more which were linked. Of a table
+/// whose rows are documents it is a purge, and a touch of what has links that dangle now.
+///
+/// # Errors
+///
+/// Returns an error if a statement fails; a marker is then either expanded or still there.
+pub fn expand_sweeps(conn: &mut Connection, epoch: i64) -> Result<u64, Error> {
+    #[derive(QueryableByName)]
+    struct Sweep {
+        #[diesel(sql_type = BigInt)]
+        entry_id: i64,
+        #[diesel(sql_type = Text)]
+        table: String,
+    }
+    let sweeps: Vec<Sweep> = statement(
+        "SELECT id AS entry_id, kind AS table FROM etl.outbox WHERE op = 'sweep' ORDER BY id LIMIT 100",
     )
     .load(conn)
-    .map_err(Error::query("load sweep markers"))
+    .map_err(Error::query("load sweep markers"))?;
+    for sweep in &sweeps {
+        let sql = match Kind::of_table(&sweep.table) {
+            Some(_) => include_str!("queries/sweep_rows.sql"),
+            None => include_str!("queries/sweep_links.sql"),
+        };
+        statement(sql)
+            .bind::<BigInt, _>(epoch)
+            .bind::<BigInt, _>(sweep.entry_id)
+            .execute(conn)
+            .map_err(Error::query("note what a truncated table asks for"))?;
+    }
+    Ok(sweeps.len() as u64)
 }
 
-/// Notes touches of the films that a truncated table concerns, and forgets its marker. One
-/// statement.
+/// Forgets the entries that only concern documents of a kind of which there is no index. Returns how many;
+/// at most `row_limit`. One statement.
 ///
-/// Of a link table that is every film, for nothing says any more which were linked. Of `person` and
-/// `genre` those whose links dangle now; links that went with them have a marker of their own.
+/// Nothing is missed: before such an index is filled, all rows of the kind are made pending.
 ///
 /// # Errors
 ///
-/// Returns an error if the statement fails; nothing is noted or forgotten then.
-pub fn expand_sweep(conn: &mut Connection, epoch: i64, sweep: &Sweep) -> Result<(), Error> {
-    let sql = match &*sweep.kind {
-        "person" | "genre" => include_str!("queries/sweep_related.sql"),
-        _ => include_str!("queries/sweep_links.sql"),
-    };
-    statement(sql)
-        .bind::<BigInt, _>(epoch)
-        .bind::<BigInt, _>(sweep.entry_id)
-        .execute(conn)
-        .map(drop)
-        .map_err(Error::query("note the films of a truncated table"))
+/// Returns an error if the statement fails; all or none are forgotten then.
+pub fn discard(conn: &mut Connection, kind: Kind, row_limit: i32) -> Result<u64, Error> {
+    statement(
+        "WITH unbound AS MATERIALIZED (
+            SELECT FROM etl.state WHERE kind = $1 AND index_name IS NULL FOR SHARE
+         )
+         DELETE FROM etl.outbox o WHERE o.ctid = ANY (ARRAY(
+            SELECT e.ctid FROM unbound, etl.outbox e
+            WHERE e.op IN ('touch', 'touch_later', 'tombstone', 'purge') AND e.kind = $1
+            LIMIT $2))",
+    )
+    .bind::<Text, _>(kind.table())
+    .bind::<Integer, _>(row_limit)
+    .execute(conn)
+    .map(|entries| entries as u64)
+    .map_err(Error::query("forget what no index asks for"))
 }
 
-/// Returns which of the given films are not in the catalogue.
+/// Returns which of the given rows are not in the catalogue.
 ///
 /// # Errors
 ///
 /// Returns an error if the statement fails.
-pub fn find_absent(conn: &mut Connection, ids: &[Uuid]) -> Result<Vec<Uuid>, Error> {
+pub fn find_absent(conn: &mut Connection, kind: Kind, ids: &[Uuid]) -> Result<Vec<Uuid>, Error> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Nullable<SqlUuid>)]
         id: Option<Uuid>,
     }
-    statement(
+    let table = kind.table();
+    statement(format!(
         "SELECT i.id FROM unnest($1) AS i (id)
-         WHERE NOT EXISTS (SELECT FROM content.film_work f WHERE f.id = i.id)",
-    )
+         WHERE NOT EXISTS (SELECT FROM content.{table} r WHERE r.id = i.id)"
+    ))
     .bind::<Array<SqlUuid>, _>(ids)
     .load(conn)
     .map(|rows: Vec<Row>| rows.into_iter().filter_map(|row| row.id).collect())

@@ -7,19 +7,20 @@ use uuid::Uuid;
 use super::stamp::{AsRead, Columns, into_ids};
 use super::statement::statement;
 use super::{Connection, Error};
+use crate::kind::Kind;
 
 /// Why the engine refuses a document as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// The film, as it was when its document was built.
-    pub film: AsRead,
+    /// The row, as it was when its document was built.
+    pub row: AsRead,
     /// The engine's word for the kind of error.
     pub error_type: String,
     /// The engine's explanation. It may hold data of the document.
     pub reason: String,
 }
 
-/// Records the films whose documents were refused, if they are still as they were read. They are
+/// Records the rows whose documents were refused, if they are still as they were read. They are
 /// not pending until they change, or until a growing pause is over. One statement.
 ///
 /// Returns the ids of those that it recorded; the others have changed, or a writer holds them.
@@ -29,14 +30,16 @@ pub struct Rejection {
 /// Returns an error if the statement fails; all or none are recorded then.
 pub fn reject(
     conn: &mut Connection,
+    kind: Kind,
     epoch: i64,
     rejections: &[Rejection],
 ) -> Result<Vec<Uuid>, Error> {
-    let columns = Columns::of(rejections.iter().map(|rejection| &rejection.film));
-    let versions: Vec<i64> = rejections.iter().map(|r| r.film.version()).collect();
+    let columns = Columns::of(rejections.iter().map(|rejection| &rejection.row));
+    let versions: Vec<i64> = rejections.iter().map(|r| r.row.version()).collect();
     let error_types: Vec<&str> = rejections.iter().map(|r| &*r.error_type).collect();
     let reasons: Vec<&str> = rejections.iter().map(|r| &*r.reason).collect();
-    statement("SELECT * FROM etl.reject_film_works($1, $2, $3, $4, $5, $6, $7) AS r (id)")
+    statement("SELECT * FROM etl.reject_rows($1, $2, $3, $4, $5, $6, $7, $8) AS r (id)")
+        .bind::<Text, _>(kind.table())
         .bind::<BigInt, _>(epoch)
         .bind::<Array<SqlUuid>, _>(columns.ids)
         .bind::<Array<Timestamptz>, _>(columns.touched_ats)
@@ -49,33 +52,24 @@ pub fn reject(
         .map_err(Error::query("record rejected documents"))
 }
 
-/// Makes the rejected films pending again whose pause is over. Returns how many. One statement.
+/// Makes the rejected rows of a kind pending again whose pause is over. Returns how many were due. One
+/// statement.
 ///
 /// # Errors
 ///
 /// Returns an error if the statement fails; none is pending again then.
-pub fn retry_rejected(conn: &mut Connection, row_limit: i32) -> Result<usize, Error> {
-    // The next pause is set when the document is refused again; the hour is for a film that is
-    // locked now. A film that is gone has nothing to be tried again.
-    statement(
-        "WITH due AS (
-            SELECT kind, row_id FROM etl.rejected WHERE retry_at <= now()
-            ORDER BY retry_at LIMIT $1 FOR UPDATE SKIP LOCKED
-         ), postponed AS (
-            UPDATE etl.rejected r SET retry_at = clock_timestamp() + interval '1 hour'
-            FROM due JOIN content.film_work f ON f.id = due.row_id
-            WHERE (r.kind, r.row_id) = (due.kind, due.row_id)
-         ), gone AS (
-            DELETE FROM etl.rejected r USING due
-            WHERE (r.kind, r.row_id) = (due.kind, due.row_id)
-                AND NOT EXISTS (SELECT FROM content.film_work f WHERE f.id = due.row_id)
-         )
-         SELECT t.id FROM (SELECT array_agg(row_id) AS ids FROM due) AS d,
-            etl.touch_film_works(d.ids) AS t (id)",
-    )
-    .bind::<Integer, _>(row_limit)
-    .execute(conn)
-    .map_err(Error::query("try rejected films again"))
+pub fn retry_rejected(conn: &mut Connection, kind: Kind, row_limit: i32) -> Result<u64, Error> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        due: i64,
+    }
+    statement("SELECT etl.retry_rejected($1, $2) AS due")
+        .bind::<Text, _>(kind.table())
+        .bind::<Integer, _>(row_limit)
+        .get_result(conn)
+        .map(|row: Row| row.due.unsigned_abs())
+        .map_err(Error::query("try rejected documents again"))
 }
 
 /// A rejected document, as a person wants to see it.

@@ -1,6 +1,6 @@
-//! Persons and genres: what changed in them reaches the films by way of the outbox.
+//! Rows that other documents show: what changed in them reaches those by way of the outbox.
 //!
-//! Two steps, so that the row of a genre with a million films is locked no longer than any other:
+//! A changed person or genre concerns its films, a film that comes or goes its persons. Two steps, so that the row of a genre with a million films is locked no longer than any other:
 //! the changed row is noted, and its entry is replaced by its films afterwards.
 
 use diesel::prelude::*;
@@ -15,10 +15,13 @@ struct CountRow {
     rows: i64,
 }
 
-/// A table whose rows films are linked to, and how many entries of it are replaced at a time.
+/// The tables whose rows note themselves that they have changed.
+const NOTED: [&str; 2] = ["person", "genre"];
+
+/// A table whose rows others are linked to, and how many entries of it are replaced at a time.
 ///
-/// A genre may have a tenth of all films (half a second at a million of them), a person has few.
-const TABLES: [(&str, i32); 2] = [("person", 200), ("genre", 1)];
+/// A genre may have a tenth of all films (half a second at a million of them), a person or film has few.
+const EXPANDED: [(&str, i32); 3] = [("person", 200), ("genre", 1), ("film_work", 200)];
 
 /// Notes changed persons and genres in the outbox, and stamps these rows in the same statement. Two
 /// statements.
@@ -30,7 +33,7 @@ const TABLES: [(&str, i32); 2] = [("person", 200), ("genre", 1)];
 /// Returns an error if a statement fails; a row is then either noted and stamped, or neither.
 pub fn note_fan_outs(conn: &mut Connection, row_limit: i32) -> Result<u64, Error> {
     let mut noted = 0;
-    for (table, _) in TABLES {
+    for table in NOTED {
         let row: CountRow = statement("SELECT etl.note_fan_outs($1, $2) AS rows")
             .bind::<Text, _>(table)
             .bind::<Integer, _>(row_limit)
@@ -41,25 +44,23 @@ pub fn note_fan_outs(conn: &mut Connection, row_limit: i32) -> Result<u64, Error
     Ok(noted)
 }
 
-/// Replaces persons and genres in the outbox by touches of the films that are linked to them. Two
-/// statements.
+/// Replaces rows in the outbox by touches of the rows that are linked to them. Three statements.
 ///
-/// Films of a row that has more than `urgent_films` of them are to be touched later than others.
-/// Returns how many entries were replaced.
+/// Where there are more than `urgent_rows` of them, they are to be touched later than others. Returns how many entries were replaced.
 ///
 /// # Errors
 ///
 /// Returns an error if a statement fails; an entry is then either replaced or still there.
-pub fn expand_fan_outs(conn: &mut Connection, epoch: i64, urgent_films: i32) -> Result<u64, Error> {
+pub fn expand_fan_outs(conn: &mut Connection, epoch: i64, urgent_rows: i32) -> Result<u64, Error> {
     let mut replaced = 0;
-    for (table, row_limit) in TABLES {
+    for (table, row_limit) in EXPANDED {
         let row: CountRow = statement("SELECT etl.expand_fan_outs($1, $2, $3, $4) AS rows")
             .bind::<BigInt, _>(epoch)
             .bind::<Text, _>(table)
             .bind::<Integer, _>(row_limit)
-            .bind::<Integer, _>(urgent_films)
+            .bind::<Integer, _>(urgent_rows)
             .get_result(conn)
-            .map_err(Error::query("look up the films of changed persons and genres"))?;
+            .map_err(Error::query("look up what is linked to changed rows"))?;
         replaced += row.rows.unsigned_abs();
     }
     Ok(replaced)

@@ -6,10 +6,8 @@
 diesel::table! {
     /// Which index the stamps of a kind of documents speak of, and of which database.
     etl.state (kind) {
-        /// The kind of documents: `movies`.
+        /// The table whose rows the documents are made of.
         kind -> Text,
-        /// Moved by whoever takes the lead or resets.
-        epoch -> Int8,
         /// NULL before `etl init-es` is done.
         index_name -> Nullable<Text>,
         /// The engine's own.
@@ -26,6 +24,20 @@ diesel::table! {
         catalogue_oid -> Nullable<Text>,
         /// What `etl init-es --mapping` was given.
         mapping -> Nullable<Text>,
+        /// What the index was made with (JSON).
+        settings -> Nullable<Text>,
+        /// It is filled for the first time.
+        is_loading -> Bool,
+    }
+}
+
+diesel::table! {
+    /// The term of the leader. One row.
+    etl.term (only_row) {
+        /// Always true.
+        only_row -> Bool,
+        /// Moved by whoever takes the lead or resets.
+        epoch -> Int8,
     }
 }
 

@@ -1,24 +1,30 @@
-//! What is written to a film after the engine has answered: the stamp, the touch. The rejection is in
+//! What is written to a row after the engine has answered: the stamp, the touch. The rejection is in
 //! [`super::rejected`].
 //!
 //! The statements are functions of the database (see `migrations/`), which check in themselves that
 //! the row is the one that was read, and that the epoch is still the same.
 
+use std::collections::HashSet;
+
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Nullable, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::statement::statement;
 use super::{Connection, Error, Timestamp, version_of};
+use crate::kind::Kind;
 
 /// A row as it was when its document was built: the stamp is written only if it still is so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
 pub struct AsRead {
-    /// The film.
+    /// Its key, and the `_id` of its document.
+    #[diesel(sql_type = SqlUuid)]
     pub id: Uuid,
-    /// Its last touch.
+    /// Its last touch, which gives the version of its document.
+    #[diesel(sql_type = Timestamptz)]
     pub touched_at: Timestamp,
     /// The users' own time of change.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
     pub modified: Option<Timestamp>,
 }
 
@@ -27,6 +33,16 @@ impl AsRead {
     #[must_use]
     pub fn version(&self) -> i64 {
         version_of(self.touched_at)
+    }
+
+    /// A row with the lowest of everything.
+    #[cfg(test)]
+    pub(crate) fn nil() -> Self {
+        Self {
+            id: Uuid::nil(),
+            touched_at: super::pending::Position::START.touched_at,
+            modified: None,
+        }
     }
 }
 
@@ -57,7 +73,7 @@ impl Columns {
     }
 }
 
-/// Stamps the films that are still as they were read, if the epoch is, too.
+/// Stamps the rows that are still as they were read, if the epoch is, too.
 ///
 /// Returns the ids of those that it stamped. The others have changed, and are pending as they are
 /// now; or a writer holds them. One statement.
@@ -65,31 +81,92 @@ impl Columns {
 /// # Errors
 ///
 /// Returns an error if the statement fails; all or none are stamped then.
-pub fn stamp(conn: &mut Connection, epoch: i64, rows: &[AsRead]) -> Result<Vec<Uuid>, Error> {
+pub fn stamp(
+    conn: &mut Connection,
+    kind: Kind,
+    epoch: i64,
+    rows: &[AsRead],
+) -> Result<Vec<Uuid>, Error> {
     let columns = Columns::of(rows.iter());
-    statement("SELECT * FROM etl.stamp_film_works($1, $2, $3, $4) AS s (id)")
+    statement("SELECT * FROM etl.stamp_rows($1, $2, $3, $4, $5) AS s (id)")
+        .bind::<Text, _>(kind.table())
         .bind::<BigInt, _>(epoch)
         .bind::<Array<SqlUuid>, _>(columns.ids)
         .bind::<Array<Timestamptz>, _>(columns.touched_ats)
         .bind::<Array<Nullable<Timestamptz>>, _>(columns.modifieds)
         .load(conn)
         .map(into_ids)
-        .map_err(Error::query("stamp films"))
+        .map_err(Error::query("stamp rows"))
 }
 
-/// Touches films, each past the given moment. One statement.
+/// Touches rows, each past the given moment. One statement.
 ///
 /// Returns the ids of those that it touched; a writer holds the others, or they are gone.
 ///
 /// # Errors
 ///
 /// Returns an error if the statement fails; all or none are touched then.
-pub fn touch(conn: &mut Connection, past: &[(Uuid, Timestamp)]) -> Result<Vec<Uuid>, Error> {
+pub fn touch(
+    conn: &mut Connection,
+    kind: Kind,
+    past: &[(Uuid, Timestamp)],
+) -> Result<Vec<Uuid>, Error> {
     let (ids, moments): (Vec<Uuid>, Vec<Timestamp>) = past.iter().copied().unzip();
-    statement("SELECT * FROM etl.touch_film_works($1, $2) AS t (id)")
+    statement("SELECT * FROM etl.touch_rows($1, $2, $3) AS t (id)")
+        .bind::<Text, _>(kind.table())
         .bind::<Array<SqlUuid>, _>(ids)
         .bind::<Array<Timestamptz>, _>(moments)
         .load(conn)
         .map(into_ids)
-        .map_err(Error::query("touch films"))
+        .map_err(Error::query("touch rows"))
+}
+
+/// Touches rows that are still as they were read and not pending, each past the given moment. One statement.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails; all or none are touched then.
+pub fn touch_unchanged(
+    conn: &mut Connection,
+    kind: Kind,
+    past: &[(AsRead, Timestamp)],
+) -> Result<(), Error> {
+    if past.is_empty() {
+        return Ok(());
+    }
+    let unsettled =
+        find_unsettled(conn, kind, &past.iter().map(|(row, _)| *row).collect::<Vec<_>>())?;
+    let unchanged = past.iter().filter(|(row, _)| !unsettled.contains(&row.id));
+    let past: Vec<(Uuid, Timestamp)> = unchanged.map(|(row, past)| (row.id, *past)).collect();
+    touch(conn, kind, &past).map(drop)
+}
+
+/// Returns which of the rows are not settled: changed since they were read, pending, rejected, or gone. One
+/// statement.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails.
+pub fn find_unsettled(
+    conn: &mut Connection,
+    kind: Kind,
+    rows: &[AsRead],
+) -> Result<HashSet<Uuid>, Error> {
+    if rows.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let columns = Columns::of(rows.iter());
+    let table = kind.table();
+    statement(format!(
+        "SELECT a.id FROM unnest($1, $2) AS a (id, touched_at)
+         WHERE NOT EXISTS (
+            SELECT FROM content.{table} r
+            WHERE r.id = a.id AND r.touched_at = a.touched_at AND r.indexed_at IS NOT NULL
+                AND r.rejected_at IS NULL AND (r.modified IS NULL OR r.modified <= r.indexed_at))"
+    ))
+    .bind::<Array<SqlUuid>, _>(columns.ids)
+    .bind::<Array<Timestamptz>, _>(columns.touched_ats)
+    .load(conn)
+    .map(|rows| into_ids(rows).into_iter().collect())
+    .map_err(Error::query("look which rows are settled"))
 }

@@ -2,81 +2,90 @@
 //! of a thousand films and of ten million.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool};
+use diesel::sql_types::{Array, BigInt, Text};
 
-use super::film_work::PENDING;
+use super::pending::PENDING;
 use super::statement::statement;
 use super::{Connection, Error};
+use crate::kind::Kind;
 
 /// What there is to do, and under which epoch it was seen.
-#[expect(clippy::struct_excessive_bools, reason = "one answer for each kind of work")]
-#[derive(Debug, Clone, Copy, QueryableByName)]
+#[derive(Debug, Clone, QueryableByName)]
 pub struct Work {
-    /// The epoch of the state.
+    /// The epoch of the term.
     #[diesel(sql_type = BigInt)]
     pub epoch: i64,
-    /// Films are to be touched.
-    #[diesel(sql_type = Bool)]
-    pub touches: bool,
-    /// Films of a person or genre with very many are to be touched.
-    #[diesel(sql_type = Bool)]
-    pub later_touches: bool,
-    /// Rows were deleted.
-    #[diesel(sql_type = Bool)]
-    pub tombstones: bool,
-    /// Tables were truncated.
-    #[diesel(sql_type = Bool)]
-    pub sweeps: bool,
-    /// Persons or genres changed.
-    #[diesel(sql_type = Bool)]
-    pub fan_outs: bool,
-    /// The pause after a rejection is over.
-    #[diesel(sql_type = Bool)]
-    pub retries: bool,
-    /// Films are pending.
-    #[diesel(sql_type = Bool)]
-    pub films: bool,
+    /// The queues that are not empty, each by its name and table.
+    #[diesel(sql_type = Array<Text>)]
+    queues: Vec<String>,
 }
 
 impl Work {
     /// Returns true if there is nothing to do.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        !(self.touches
-            || self.later_touches
-            || self.tombstones
-            || self.sweeps
-            || self.fan_outs
-            || self.retries
-            || self.films)
+        self.queues.is_empty()
+    }
+
+    /// Returns true if there are entries of this name in the outbox, for rows of this kind.
+    #[must_use]
+    pub fn has(&self, op: &str, kind: Kind) -> bool {
+        self.queues.iter().any(|queue| queue.split_once(' ') == Some((op, kind.table())))
+    }
+
+    /// Returns true if there are entries of this name in the outbox, or rows that are still to be noted
+    /// there.
+    #[must_use]
+    pub fn has_any(&self, op: &str) -> bool {
+        self.queues.iter().any(|queue| queue.split(' ').next() == Some(op))
     }
 }
 
-/// Looks for work, from the start of every queue.
+/// Looks for work, from the start of every queue: for the kinds that are kept, and without what is waiting
+/// for others that have an index (`bound`) to be kept again.
 ///
 /// # Errors
 ///
 /// Returns an error if the statement fails.
-pub fn load_work(conn: &mut Connection) -> Result<Work, Error> {
-    // Each line reads one entry of a database index made for it. ORDER BY, and not EXISTS alone,
+pub fn load_work(conn: &mut Connection, kept: &[Kind], bound: &[Kind]) -> Result<Work, Error> {
+    // Each look reads one entry of a database index made for it. ORDER BY, and not EXISTS alone,
     // so that no plan reads a table full of dead rows from its beginning.
-    statement(format!(
-        "SELECT epoch,
-            EXISTS (SELECT FROM (SELECT FROM etl.outbox WHERE op = 'touch' ORDER BY id LIMIT 1) o) AS touches,
-            EXISTS (SELECT FROM (SELECT FROM etl.outbox WHERE op = 'touch_later' ORDER BY id LIMIT 1) o) AS later_touches,
-            EXISTS (SELECT FROM (SELECT FROM etl.outbox WHERE op = 'tombstone' ORDER BY id LIMIT 1) o) AS tombstones,
-            EXISTS (SELECT FROM (SELECT FROM etl.outbox WHERE op = 'sweep' ORDER BY id LIMIT 1) o) AS sweeps,
-            EXISTS (SELECT FROM (SELECT FROM etl.outbox WHERE op = 'fan_out' ORDER BY id LIMIT 1) o)
-            OR EXISTS (SELECT FROM (SELECT FROM content.person WHERE fanned_out_at IS NULL
-                ORDER BY touched_at, id LIMIT 1) p)
-            OR EXISTS (SELECT FROM (SELECT FROM content.genre WHERE fanned_out_at IS NULL
-                ORDER BY touched_at, id LIMIT 1) g) AS fan_outs,
-            EXISTS (SELECT FROM (SELECT FROM etl.rejected WHERE retry_at <= now()
-                ORDER BY retry_at LIMIT 1) r) AS retries,
-            EXISTS (SELECT FROM (SELECT FROM content.film_work WHERE {PENDING}
-                ORDER BY touched_at, id LIMIT 1) f) AS films
-         FROM etl.state WHERE kind = 'movies'"
+    let exists = |name: &str, table: &str, condition: &str, order: &str| {
+        let schema = if table == "rejected" { "etl" } else { "content" };
+        format!(
+            "SELECT '{name} {table}' WHERE EXISTS (SELECT FROM (
+                SELECT FROM {schema}.{table} WHERE {condition} ORDER BY {order} LIMIT 1) AS first)"
+        )
+    };
+    let tables: Vec<String> = kept.iter().map(|kind| format!("'{}'", kind.table())).collect();
+    let is_due = format!("retry_at <= now() AND kind IN ({})", tables.join(", "));
+    let mut looks = vec![exists("retry", "rejected", &is_due, "retry_at")];
+    looks.extend(
+        ["person", "genre"]
+            .map(|table| exists("fan_out", table, "fanned_out_at IS NULL", "touched_at, id")),
+    );
+    looks
+        .extend(kept.iter().map(|kind| exists("pending", kind.table(), PENDING, "touched_at, id")));
+    let mut work: Work = statement(format!(
+        "WITH RECURSIVE queues AS (
+            (SELECT op, kind FROM etl.outbox ORDER BY op, kind LIMIT 1)
+            UNION ALL
+            SELECT next.op, next.kind
+            FROM queues AS q CROSS JOIN LATERAL (
+                SELECT o.op, o.kind FROM etl.outbox o WHERE (o.op, o.kind) > (q.op, q.kind)
+                ORDER BY o.op, o.kind LIMIT 1) AS next
+         )
+         SELECT epoch, ARRAY(SELECT op || ' ' || kind FROM queues UNION ALL {}) AS queues
+         FROM etl.term",
+        looks.join(" UNION ALL ")
     ))
     .get_result(conn)
-    .map_err(Error::query("look for work"))
+    .map_err(Error::query("look for work"))?;
+    let is_waiting = |queue: &str| {
+        let (op, table) = queue.split_once(' ').unwrap_or_default();
+        let is_left_out = |kind| bound.contains(&kind) && !kept.contains(&kind);
+        ["tombstone", "purge"].contains(&op) && Kind::of_table(table).is_some_and(is_left_out)
+    };
+    work.queues.retain(|queue| !is_waiting(queue));
+    Ok(work)
 }

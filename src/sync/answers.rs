@@ -1,4 +1,4 @@
-//! The answers to a bulk request of films, by what is to be done about them.
+//! The answers to a bulk request, by what is to be done about them.
 
 use crate::elasticsearch;
 use crate::elasticsearch::bulk::Outcome;
@@ -20,7 +20,7 @@ pub(super) struct Answers {
     pub failure: Option<Error>,
 }
 
-/// What the engine has answered for one film.
+/// What the engine has answered for one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answered {
     /// It has the document.
@@ -32,27 +32,27 @@ pub(super) enum Answered {
 }
 
 impl Answered {
-    /// Returns the film, as it was when its document was built.
-    pub fn film(&self) -> AsRead {
+    /// Returns the row, as it was when its document was built.
+    pub fn row(&self) -> AsRead {
         match self {
-            Self::Acknowledged(film) | Self::Conflict(film, _) => *film,
-            Self::Rejected(rejection) => rejection.film,
+            Self::Acknowledged(row) | Self::Conflict(row, _) => *row,
+            Self::Rejected(rejection) => rejection.row,
         }
     }
 }
 
 impl Answers {
-    /// Sorts the answers, each with the film that it is about.
+    /// Sorts the answers, each with the row that it is about.
     pub fn sort(answers: impl Iterator<Item = (AsRead, Outcome)>) -> Self {
         let mut sorted = Self::default();
-        for (film, outcome) in answers {
+        for (row, outcome) in answers {
             match outcome {
-                Outcome::Acknowledged => sorted.push(Answered::Acknowledged(film)),
+                Outcome::Acknowledged => sorted.push(Answered::Acknowledged(row)),
                 Outcome::Rejected { error_type, reason } => {
-                    sorted.push(Answered::Rejected(Rejection { film, error_type, reason }));
+                    sorted.push(Answered::Rejected(Rejection { row, error_type, reason }));
                 }
                 Outcome::Conflict { engine_version } => {
-                    sorted.push(conflict(film, engine_version));
+                    sorted.push(conflict(row, engine_version));
                 }
                 other => add_failure(&mut sorted.failure, other),
             }
@@ -73,9 +73,9 @@ impl Answers {
     /// Adds an answer.
     pub fn push(&mut self, answered: Answered) {
         match answered {
-            Answered::Acknowledged(film) => self.acknowledged.push(film),
+            Answered::Acknowledged(row) => self.acknowledged.push(row),
             Answered::Rejected(rejection) => self.rejections.push(rejection),
-            Answered::Conflict(film, past) => self.conflicts.push((film, past)),
+            Answered::Conflict(row, past) => self.conflicts.push((row, past)),
         }
     }
 
@@ -83,18 +83,18 @@ impl Answers {
     pub fn each(&self) -> impl Iterator<Item = Answered> {
         let acknowledged = self.acknowledged.iter().copied().map(Answered::Acknowledged);
         let rejected = self.rejections.iter().cloned().map(Answered::Rejected);
-        let conflicts = self.conflicts.iter().map(|(film, past)| Answered::Conflict(*film, *past));
+        let conflicts = self.conflicts.iter().map(|(row, past)| Answered::Conflict(*row, *past));
         acknowledged.chain(rejected).chain(conflicts)
     }
 }
 
 /// The engine holds a higher version than ours: the clock stepped back, or somebody wrote the document
-/// by hand. The film is to be touched past it, and goes out again.
-fn conflict(film: AsRead, engine_version: i64) -> Answered {
+/// by hand. The row is to be touched past it, and goes out again.
+fn conflict(row: AsRead, engine_version: i64) -> Answered {
     match moment_of(engine_version) {
-        Some(past) => Answered::Conflict(film, past),
+        Some(past) => Answered::Conflict(row, past),
         None => Answered::Rejected(Rejection {
-            film,
+            row,
             error_type: "version_conflict_engine_exception".to_owned(),
             reason: format!(
                 "the engine holds version {engine_version}, and there is no higher one: run `etl init-es`"

@@ -1,12 +1,13 @@
-//! A new index in place of the old ones, and a state that has everything loaded into it.
+//! A new index in place of the old ones, for each of some kinds, and a state that has everything loaded into
+//! it.
 //!
 //! The order makes it safe to kill, and to run beside a working `etl start`:
 //!
-//! 1. The new index is made: the engine says what it thinks of the mapping before anything is given up.
-//! 2. The state is unbound and its epoch moved: from now on nothing is sent, stamped or forgotten.
-//! 3. The new index takes the place of the old ones, behind the alias.
+//! 1. The new indices are made: the engine says what it thinks of the mappings before anything is given up.
+//! 2. The state is unbound and the epoch moved: from now on nothing is sent, stamped or forgotten.
+//! 3. The new indices take the place of the old ones, behind their aliases.
 //! 4. The outbox and the stamps are forgotten, the stamps in chunks.
-//! 5. The state is bound to the new index. Only now anything is sent.
+//! 5. The state is bound to the new indices. Only now anything is sent.
 //!
 //! Killed between 2 and 5 the state stays unbound, `etl start` says so, and another run starts anew.
 //!
@@ -18,23 +19,36 @@ use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use log::warn;
+use log::{info, warn};
 use serde_json::Value;
 
-use crate::elasticsearch::index::{ALIAS, AliasAction, Index, build_definition};
+use crate::elasticsearch::index::{AliasAction, Index, build_definition};
+use crate::elasticsearch::settings::IndexSettings;
 use crate::elasticsearch::{self, Elasticsearch};
 use crate::error::Error;
-use crate::postgres::Connection;
+use crate::kind::Kind;
+use crate::postgres::lock::try_lock_setup;
 use crate::postgres::state::{self, Binding};
+use crate::postgres::{Connection, DatabaseUrl, connect};
+use crate::sync::binding::check_state;
 
-/// A new index that is to take the place of what is there.
+/// New indices that are to take the place of what is there.
 #[derive(Debug)]
 pub struct Switch {
-    name: String,
+    indices: Vec<NewIndex>,
     /// An index of another tool may be deleted.
     replace: bool,
     /// The engine's own. Empty if we are not allowed to see it.
     cluster_uuid: String,
+}
+
+/// An index that is to be made.
+#[derive(Debug)]
+struct NewIndex {
+    kind: Kind,
+    name: String,
+    /// Its definition, if it is not to be the one that comes with the program.
+    mapping: Option<Value>,
 }
 
 /// What stands in the place of the new index.
@@ -47,67 +61,85 @@ struct Former {
 }
 
 impl Switch {
-    /// Looks what stands in the place of the new index. Changes nothing.
+    /// Looks what stands in the place of a new index for each of these kinds, each with its definition if it is
+    /// not to be the one that comes with the program. Changes nothing.
     ///
     /// # Errors
     ///
-    /// Returns an error if the engine is away, or if an index of another tool has the name of our alias
-    /// and may not be deleted (`replace`).
-    pub fn plan(elasticsearch: &Elasticsearch, replace: bool) -> Result<Self, Error> {
+    /// Returns an error if the engine is away, or if an index of another tool has the name of one of our
+    /// aliases and may not be deleted (`replace`).
+    pub fn plan(
+        elasticsearch: &Elasticsearch,
+        kinds: Vec<(Kind, Option<Value>)>,
+        replace: bool,
+    ) -> Result<Self, Error> {
         let cluster_uuid = elasticsearch.load_identity()?.cluster_uuid;
-        let alias = elasticsearch.prefixed(ALIAS);
-        // Milliseconds, so that two runs in one second do not meet.
-        let name = format!("{alias}_{}", Timestamp::now().strftime("%Y%m%d%H%M%S%3f"));
-        // Looked at again when it is removed; here, what may not be removed is refused.
-        Former::find(elasticsearch, &name, replace)?;
-        Ok(Self { name, replace, cluster_uuid })
+        let mut indices = Vec::new();
+        for (kind, mapping) in kinds {
+            let name = name_of_new(elasticsearch, kind);
+            // Looked at again when it is removed; here, what may not be removed is refused.
+            Former::find(elasticsearch, kind, &name, replace)?;
+            indices.push(NewIndex { kind, name, mapping });
+        }
+        Ok(Self { indices, replace, cluster_uuid })
     }
 
-    /// Makes the new index and binds the state to it. Returns its name.
+    /// Makes the new indices and binds the state to them. Returns their names.
     ///
-    /// `mapping` is its definition, if it is not to be the one that comes with the program. Gives `tell` a
-    /// line for each thing that is removed, and some during a long reset. To be called under
+    /// Gives `tell` a line for each thing that is removed, and some during a long reset. To be called under
     /// [`crate::postgres::lock::Lock::Setup`].
     ///
     /// # Errors
     ///
-    /// Returns an error if either side fails, or if the engine refuses the mapping (nothing has changed
+    /// Returns an error if either side fails, or if the engine refuses a mapping (nothing has changed
     /// then). After the state was unbound, nothing is sent until this has succeeded once.
     pub fn carry_out(
         self,
         conn: &mut Connection,
         elasticsearch: &Elasticsearch,
-        mapping: Option<Value>,
         mut tell: impl FnMut(&dyn Display),
-    ) -> Result<String, Error> {
-        let text = mapping.as_ref().map(Value::to_string);
-        create(elasticsearch, &self.name, &build_definition(mapping))?;
-        state::unbind(conn, text.as_deref())?;
-        let former = self.switch_aliases(elasticsearch)?;
-        former.removed.iter().for_each(|line| tell(line));
-        let index = elasticsearch.find_index(&self.name)?.ok_or_else(|| {
-            Error::Rival(format!("the index {} was deleted by somebody else", self.name))
-        })?;
-        reset(conn, tell)?;
-        let database = state::load_identity(conn)?;
-        let binding = Binding {
-            index_name: index.name,
-            index_uuid: index.uuid,
-            index_prefix: elasticsearch.prefix().to_owned(),
-            cluster_uuid: self.cluster_uuid,
-            database,
-        };
-        state::bind(conn, &binding)?;
-        Ok(self.name)
+    ) -> Result<Vec<String>, Error> {
+        let mut settings = Vec::new();
+        for NewIndex { kind, name, mapping } in &self.indices {
+            settings.push(create(elasticsearch, name, *kind, mapping.clone())?);
+        }
+        for NewIndex { kind, mapping, .. } in &self.indices {
+            state::unbind(conn, *kind, mapping.as_ref().map(Value::to_string).as_deref())?;
+        }
+        let mut bindings = Vec::new();
+        for index in &self.indices {
+            let former = self.switch_aliases(elasticsearch, index)?;
+            former.removed.iter().for_each(|line| tell(line));
+            let index = elasticsearch.find_index(&index.name)?.ok_or_else(|| {
+                Error::Rival(format!("the index {} was deleted by somebody else", index.name))
+            })?;
+            bindings.push(Binding {
+                index_name: index.name,
+                index_uuid: index.uuid,
+                index_prefix: elasticsearch.prefix().to_owned(),
+                cluster_uuid: self.cluster_uuid.clone(),
+                database: state::load_identity(conn)?,
+            });
+        }
+        let kinds: Vec<Kind> = self.indices.iter().map(|index| index.kind).collect();
+        reset(conn, &kinds, tell)?;
+        for ((kind, binding), settings) in kinds.iter().zip(&bindings).zip(settings) {
+            state::bind(conn, *kind, binding, &settings.to_text())?;
+        }
+        Ok(self.indices.into_iter().map(|index| index.name).collect())
     }
 
     /// Gives the alias to the new index, and takes it and all else from the former ones.
-    fn switch_aliases(&self, elasticsearch: &Elasticsearch) -> Result<Former, Error> {
+    fn switch_aliases(
+        &self,
+        elasticsearch: &Elasticsearch,
+        index: &NewIndex,
+    ) -> Result<Former, Error> {
         const ATTEMPTS_MAX: u32 = 5;
-        let alias = elasticsearch.prefixed(ALIAS);
-        let add = AliasAction::Add { index: self.name.clone(), alias };
+        let NewIndex { kind, name, .. } = index;
+        let add = AliasAction::add(name, elasticsearch.alias(*kind));
         for _ in 1..ATTEMPTS_MAX {
-            let former = Former::find(elasticsearch, &self.name, self.replace)?;
+            let former = Former::find(elasticsearch, *kind, name, self.replace)?;
             match elasticsearch
                 .update_aliases(&[&former.actions[..], slice::from_ref(&add)].concat())
             {
@@ -120,9 +152,21 @@ impl Switch {
     }
 }
 
+/// Returns a name for a new index of a kind. In milliseconds, so that two runs in one second do not meet.
+#[must_use]
+pub fn name_of_new(elasticsearch: &Elasticsearch, kind: Kind) -> String {
+    let time = Timestamp::now().strftime("%Y%m%d%H%M%S%3f");
+    format!("{}_{time}", elasticsearch.alias(kind))
+}
+
 impl Former {
-    fn find(elasticsearch: &Elasticsearch, name: &str, replace: bool) -> Result<Self, Error> {
-        let alias = elasticsearch.prefixed(ALIAS);
+    fn find(
+        elasticsearch: &Elasticsearch,
+        kind: Kind,
+        name: &str,
+        replace: bool,
+    ) -> Result<Self, Error> {
+        let alias = elasticsearch.alias(kind);
         let mut found = Self::default();
         let indices = elasticsearch.load_indices(&format!("{alias}_*"))?;
         // The index of a prefix that begins with our alias is somebody else's.
@@ -166,32 +210,98 @@ impl Former {
     }
 }
 
-fn create(elasticsearch: &Elasticsearch, name: &str, definition: &Value) -> Result<(), Error> {
-    elasticsearch.create_index(name, definition).map_err(|err| match err {
+/// Makes an index, as it is to be while it is loaded. Returns the settings that it is to have afterwards:
+/// those that the engine has made of its definition.
+///
+/// # Errors
+///
+/// Returns an error if the engine refuses the definition or is away. There may be such an index then.
+pub fn create(
+    elasticsearch: &Elasticsearch,
+    name: &str,
+    kind: Kind,
+    mapping: Option<Value>,
+) -> Result<IndexSettings, Error> {
+    let definition = build_definition(kind, mapping);
+    elasticsearch.create_index(name, &definition).map_err(|err| match err {
         elasticsearch::Error::Status { status: 400, kind, reason, .. } => {
             Error::State(format!("the engine refuses the mapping: {kind}: {reason}"))
         }
         err => err.into(),
-    })
+    })?;
+    let settings = elasticsearch.load_settings(name)?;
+    elasticsearch.save_settings(name, &IndexSettings::of_load())?;
+    Ok(settings)
 }
 
-/// Forgets all stamps. A film that a writer holds is waited for, without holding any other.
-fn reset(conn: &mut Connection, mut tell: impl FnMut(&dyn Display)) -> Result<(), Error> {
-    state::forget_changes(conn)?;
-    let mut looked_at = 0;
-    loop {
-        let locked_by_others = state::reset_films(conn, |films| {
-            if films / 100_000 > looked_at / 100_000 {
-                tell(&format_args!("reset {films} films so far"));
+/// Forgets all stamps. A row that a writer holds is waited for, without holding any other.
+fn reset(
+    conn: &mut Connection,
+    kinds: &[Kind],
+    mut tell: impl FnMut(&dyn Display),
+) -> Result<(), Error> {
+    state::forget_changes(conn, kinds)?;
+    for kind in kinds.iter().copied() {
+        let table = kind.table();
+        let mut looked_at = 0;
+        loop {
+            let locked_by_others = state::reset_rows(conn, kind, |rows| {
+                if rows / 100_000 > looked_at / 100_000 {
+                    tell(&format_args!("reset {rows} rows of {table} so far"));
+                }
+                looked_at = rows;
+            })?;
+            if locked_by_others == 0 {
+                break;
             }
-            looked_at = films;
-        })?;
-        if locked_by_others == 0 {
-            return Ok(());
+            warn!(
+                "{locked_by_others} rows of {table} are locked by other sessions (see pg_stat_activity); trying again"
+            );
+            thread::sleep(Duration::from_secs(1));
         }
-        warn!(
-            "{locked_by_others} films are locked by other sessions (see pg_stat_activity); trying again"
-        );
-        thread::sleep(Duration::from_secs(1));
     }
+    Ok(())
+}
+
+/// Makes a new index in place of one that was lost, as `etl init-es` does.
+///
+/// # Errors
+///
+/// Returns an error if the index is not lost any more, if `etl init-es` is at work, or if either side
+/// fails.
+pub fn replace_lost_index(
+    url: &DatabaseUrl,
+    elasticsearch: &Elasticsearch,
+    kind: Kind,
+) -> Result<(), Error> {
+    let mut conn = connect(url, "etl start --rebuild-lost-index")?;
+    if !try_lock_setup(&mut conn)? {
+        return Err(Error::Rival("`etl init-es` is at work".to_owned()));
+    }
+    // Nobody else makes one from here on; somebody may just have.
+    match check_state(&mut conn, elasticsearch, kind) {
+        Err(Error::IndexLost { .. }) => (),
+        result => {
+            let name = result?.index_name;
+            return Err(Error::Rival(format!("the index {name} is there again")));
+        }
+    }
+    let mapping = parse_mapping(state::load_state(&mut conn, kind)?.mapping)?;
+    let switch = Switch::plan(elasticsearch, vec![(kind, mapping)], false)?;
+    let names = switch.carry_out(&mut conn, elasticsearch, |line| info!("{line}"))?;
+    info!("made the index {}; everything is loaded into it", names.join(", "));
+    Ok(())
+}
+
+/// Reads a definition as the database keeps it.
+///
+/// # Errors
+///
+/// Returns an error if it is not JSON: somebody else has written it.
+pub fn parse_mapping(text: Option<String>) -> Result<Option<Value>, Error> {
+    text.map(|text| serde_json::from_str(&text)).transpose().map_err(|err| {
+        Error::State(format!(
+            "the mapping in the schema etl is not JSON ({err}): run `etl init-es`"
+        ))
+    })
 }

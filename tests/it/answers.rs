@@ -297,7 +297,7 @@ fn remove_alias(world: &World, alias: &str) {
 }
 
 fn epoch(world: &mut World) -> i64 {
-    world.client.query_one("SELECT epoch FROM etl.state", &[]).unwrap().get(0)
+    world.client.query_one("SELECT epoch FROM etl.term", &[]).unwrap().get(0)
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn a_public_alias_that_somebody_removes_is_noticed_within_seconds_with_what_to_r
     let name = world.engine.indices().remove(0);
     remove_alias(&world, &alias);
     let removed = Instant::now();
-    let said = format!("the alias {alias} was removed from the index {name}: run `etl init-es`");
+    let said = format!("the alias {alias} was removed from the index {name}: run `etl init-es ");
     running.wait_until_said(&["ERROR", &said]);
     assert!(removed.elapsed() < Duration::from_secs(5), "took {:?}", removed.elapsed());
     world.succeed(&["init-es"]);
@@ -479,7 +479,7 @@ fn a_sweep_that_is_put_off_begins_anew() {
         world.sql("TRUNCATE content.film_work CASCADE");
         let running = world.spawn(&["start", "--until-idle", "--elasticsearch-url", &proxy.url]);
         wait_for_requests(&proxy, before + 2);
-        check_count(&mut world, "etl.outbox WHERE op = 'sweep' AND kind = 'film_work'", 1);
+        check_count(&mut world, "etl.outbox WHERE op = 'purge' AND kind = 'film_work'", 1);
         assert_eq!(indexed(&world).len(), 3);
         proxy.plan([]);
         let outcome = running.wait();

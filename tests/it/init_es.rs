@@ -157,7 +157,7 @@ fn start_says_that_init_es_was_not_finished() {
     let mut world = World::new("init_unfinished");
     world.sql("UPDATE etl.state SET index_name = NULL");
     let line = world.fail(&["start", "--until-idle"]);
-    assert!(line.contains("was not finished: run `etl init-es`"), "{line}");
+    assert!(line.contains("was not finished: run `etl init-es "), "{line}");
 }
 
 #[test]
@@ -175,7 +175,10 @@ fn a_film_that_a_writer_holds_is_waited_for() {
     transaction.rollback().unwrap();
     let outcome = running.wait();
     assert_eq!(outcome.code, Some(0), "{outcome}");
-    assert!(outcome.stderr.contains("1 films are locked by other sessions"), "{outcome}");
+    assert!(
+        outcome.stderr.contains("1 rows of film_work are locked by other sessions"),
+        "{outcome}"
+    );
     assert_eq!(world.sync(), 5_000);
     world.check_in_step();
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each uses only what stands below it here, which is the way of reading, too.
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 12] = [
     "cli",
     "commands",
     "config",
@@ -17,6 +17,7 @@ const ORDER: [&str; 11] = [
     "documents",
     "postgres",
     "fixture",
+    "kind",
 ];
 
 #[test]

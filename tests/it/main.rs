@@ -11,6 +11,7 @@ mod init_es; // the index is made anew: beside others' indices, killed halfway, 
 mod layers; // the borders between the modules, read from the source
 mod load_fixture; // what ends up in the catalogue, what is written for it, what is refused
 mod migrate; // the database side alone: what it adds, refuses, makes wait and takes back
+mod rebuild; // a new index beside the live one
 mod recovery; // broken connections, conflicts, rows that writers hold
 mod rejected; // documents that the engine refuses as they are
 mod rivals; // two processes: who leads, who takes over, and that the one before does no harm

@@ -180,7 +180,7 @@ fn a_film_that_a_writer_holds_keeps_no_other_from_being_touched() {
     transaction.batch_execute(&lock).unwrap();
     // More entries of the locked film than one chunk takes, and behind them one of another.
     for _ in 0..2_500 {
-        world.sql("INSERT INTO etl.outbox (op, row_id) VALUES ('touch', '00000000-0000-4000-9000-000000000001')");
+        world.sql("INSERT INTO etl.outbox (op, kind, row_id) VALUES ('touch', 'film_work', '00000000-0000-4000-9000-000000000001')");
     }
     world.sql("DELETE FROM content.genre_film_work WHERE film_work_id = '00000000-0000-4000-9000-000000000002'");
     let running = world.spawn(&["start"]);
@@ -198,7 +198,7 @@ fn a_second_index_under_the_private_alias_is_put_right() {
     let running = world.spawn(&["start"]);
     world.wait_in_step();
     let name = world.engine.indices().remove(0);
-    let epoch: i64 = world.client.query_one("SELECT epoch FROM etl.state", &[]).unwrap().get(0);
+    let epoch: i64 = world.client.query_one("SELECT epoch FROM etl.term", &[]).unwrap().get(0);
     let copy = json!({ "aliases": { format!("{name}.W{epoch}"): {} } });
     world.engine.succeed("PUT", &format!("/{}copy", world.engine.prefix), Some(&copy));
     world.sql("UPDATE content.film_work SET title = 'edited'");
@@ -233,7 +233,7 @@ fn a_delete_through_a_private_alias_that_was_removed_is_not_taken_for_done() {
     let running = world.spawn(&["start"]);
     world.wait_in_step();
     let name = world.engine.indices().remove(0);
-    let epoch: i64 = world.client.query_one("SELECT epoch FROM etl.state", &[]).unwrap().get(0);
+    let epoch: i64 = world.client.query_one("SELECT epoch FROM etl.term", &[]).unwrap().get(0);
     let remove = json!({ "remove": { "index": name, "alias": format!("{name}.W{epoch}") } });
     world.engine.succeed("POST", "/_aliases", Some(&json!({ "actions": [remove] })));
     world.sql(&format!("DELETE FROM content.film_work WHERE id = '{FILM_1}'"));

@@ -22,7 +22,7 @@ fn a_rejected_document_blocks_no_other_and_follows_when_it_is_mended() {
         "UPDATE content.film_work SET title = repeat('too long ', 5000) WHERE id = '{FILM_1}'"
     ));
     let outcome = world.succeed(&["start", "--until-idle", "--batch-size", "2"]);
-    assert!(outcome.stderr.contains(&format!("film {FILM_1}")), "{outcome}");
+    assert!(outcome.stderr.contains(&format!("film_work {FILM_1}")), "{outcome}");
     assert_eq!(world.engine.documents().len(), 5);
     let row = world
         .client

@@ -273,7 +273,7 @@ fn what_is_late_of_an_earlier_term_is_refused() {
     world.sql(FILMS);
     world.sync();
     let name = world.engine.indices().remove(0);
-    let epoch: i64 = world.client.query_one("SELECT epoch FROM etl.state", &[]).unwrap().get(0);
+    let epoch: i64 = world.client.query_one("SELECT epoch FROM etl.term", &[]).unwrap().get(0);
     world.sync();
     let send = |body: String| -> Value {
         let url = format!("{}/{name}.W{epoch}/_bulk?require_alias=true", world.engine.url);
@@ -296,7 +296,7 @@ fn what_is_late_of_an_earlier_term_is_refused() {
 
 /// Replaces the functions that ask for the epoch by ones that do not.
 fn switch_off_the_epoch(world: &mut World) {
-    let functions = [("etl.lock_as_read", "s.epoch = $1"), ("etl.expand_fan_outs", "epoch = $1")];
+    let functions = [("etl.lock_as_read", "t.epoch = $1"), ("etl.expand_fan_outs", "epoch = $1")];
     for (function, condition) in functions {
         let sql = "SELECT pg_get_functiondef($1::text::regproc)";
         let definition: String = world.client.query_one(sql, &[&function]).unwrap().get(0);

@@ -117,7 +117,7 @@ fn a_state_that_does_not_fit_is_said_with_the_remedy_and_nothing_is_sent() {
 fn check_state(world: &mut World, change: &str, complaint: &str) {
     world.sql(&format!("CREATE TABLE was AS TABLE etl.state; UPDATE etl.state SET {change}"));
     let line = world.fail(&["start", "--until-idle"]);
-    assert!(line.contains(complaint) && line.contains("`etl init-es`"), "{line}");
+    assert!(line.contains(complaint) && line.contains("`etl init-es"), "{line}");
     world.sql("DELETE FROM etl.state; INSERT INTO etl.state TABLE was; DROP TABLE was");
 }
 
@@ -152,7 +152,7 @@ fn an_older_state_than_the_index_knows_is_noticed() {
     let mut world = World::new("start_older");
     world.sql(FILMS);
     world.sync();
-    world.sql("UPDATE etl.state SET epoch = 1");
+    world.sql("UPDATE etl.term SET epoch = 1");
     let line = world.fail(&["start", "--until-idle"]);
     assert!(line.contains("was written under epoch") && line.contains("`etl init-es`"), "{line}");
 }
@@ -209,7 +209,7 @@ fn an_index_that_was_deleted_behind_our_back_is_noticed_while_running() {
     world.wait_in_step();
     running.signal("-TERM");
     let outcome = running.wait();
-    let said = format!("the index {name} is missing: run `etl init-es`");
+    let said = format!("the index {name} is missing: run `etl init-es ");
     assert!(
         outcome.stderr.lines().any(|line| line.contains("ERROR") && line.contains(&said)),
         "{outcome}"
@@ -242,7 +242,7 @@ fn it_says_what_to_run_before_there_is_an_index() {
     assert!(line.contains("run `etl migrate`"), "{line}");
     world.succeed(&["migrate"]);
     let line = world.fail(&["start", "--until-idle"]);
-    assert!(line.contains("run `etl init-es`"), "{line}");
+    assert!(line.contains("run `etl init-es --kinds movies`"), "{line}");
 }
 
 #[test]

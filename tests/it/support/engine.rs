@@ -32,9 +32,14 @@ impl Engine {
         engine
     }
 
-    /// The alias that people search.
+    /// The alias of the films, which people search.
     pub fn alias(&self) -> String {
-        format!("{}movies", self.prefix)
+        self.alias_of("movies")
+    }
+
+    /// The alias of a kind of documents.
+    pub fn alias_of(&self, kind: &str) -> String {
+        format!("{}{kind}", self.prefix)
     }
 
     /// Sends a request and returns status and answer.
@@ -66,9 +71,14 @@ impl Engine {
         answer
     }
 
-    /// All documents behind the alias.
+    /// All documents of films.
     pub fn documents(&self) -> BTreeMap<Uuid, Stored> {
-        let alias = self.alias();
+        self.documents_of("movies")
+    }
+
+    /// All documents of a kind.
+    pub fn documents_of(&self, kind: &str) -> BTreeMap<Uuid, Stored> {
+        let alias = self.alias_of(kind);
         self.succeed("POST", &format!("/{alias}/_refresh"), None);
         let query = json!({ "size": 10_000, "seq_no_primary_term": true });
         let answer = self.succeed("POST", &format!("/{alias}/_search"), Some(&query));

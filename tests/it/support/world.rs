@@ -13,11 +13,20 @@ use uuid::Uuid;
 
 use super::command::{Outcome, etl, run};
 use super::database::Database;
-use super::engine::Engine;
+use super::engine::{Engine, Stored};
 
-/// What the database says the documents are. The test's own query, written after the description of
-/// the document and not after the program.
-const EXPECTED: &str = r#"
+/// What the database says the documents of a kind are. The test's own queries, written after the
+/// description of the documents and not after the program.
+fn expected(kind: &str) -> &'static str {
+    match kind {
+        "movies" => MOVIES,
+        "persons" => PERSONS,
+        "genres" => GENRES,
+        _ => panic!("there is no such kind: {kind}"),
+    }
+}
+
+const MOVIES: &str = r#"
     WITH people AS (
         SELECT DISTINCT l.film_work_id, l.role::text AS role, p.id, p.full_name::text AS name
         FROM content.person_film_work l JOIN content.person p ON p.id = l.person_id
@@ -48,8 +57,30 @@ const EXPECTED: &str = r#"
     LEFT JOIN by_role a ON a.film_work_id = f.id AND a.role = 'actor'
     LEFT JOIN by_role w ON w.film_work_id = f.id AND w.role = 'writer'"#;
 
+const PERSONS: &str = r#"
+    WITH by_film AS (
+        SELECT l.person_id, f.id,
+            coalesce(json_agg(DISTINCT l.role::text COLLATE "C") FILTER (WHERE l.role IS NOT NULL), '[]') AS roles
+        FROM content.person_film_work l JOIN content.film_work f ON f.id = l.film_work_id
+        GROUP BY l.person_id, f.id
+    )
+    SELECT p.id, json_build_object('id', p.id, 'full_name', p.full_name,
+        'films', coalesce(
+            (SELECT json_agg(json_build_object('id', b.id, 'roles', b.roles) ORDER BY b.id)
+             FROM by_film b WHERE b.person_id = p.id), '[]')) AS document
+    FROM content.person p"#;
+
+const GENRES: &str = "
+    SELECT id, json_build_object('id', id, 'name', name, 'description', description) AS document
+    FROM content.genre";
+
+/// All kinds of documents.
+pub const ALL_KINDS: &str = "movies,persons,genres";
+
 /// A catalogue, an index of its own, and the program between them.
 pub struct World {
+    /// The kinds of documents that are kept.
+    pub kinds: &'static str,
     pub database: Database,
     pub engine: Engine,
     pub client: Client,
@@ -64,6 +95,13 @@ impl World {
     /// A catalogue that an application has made by this SQL, and an index.
     pub fn on_catalogue(name: &str, sql: &str) -> Self {
         let world = Self::bare(name, sql);
+        world.succeed(&["init-es"]);
+        world
+    }
+
+    /// A catalogue, and an index for each kind of documents. The other worlds keep the films alone.
+    pub fn with_all_kinds(name: &str, sql: &str) -> Self {
+        let world = Self { kinds: ALL_KINDS, ..Self::bare(name, sql) };
         world.succeed(&["init-es"]);
         world
     }
@@ -85,7 +123,7 @@ impl World {
         let engine = Engine::new(name);
         let mut client = database.client();
         client.batch_execute(sql).expect("make the catalogue");
-        Self { database, engine, client }
+        Self { kinds: "movies", database, engine, client }
     }
 
     /// The program with the settings of this world.
@@ -94,6 +132,7 @@ impl World {
         command
             .env("DATABASE_URL", self.database.url())
             .env("ELASTICSEARCH_URL", &self.engine.url)
+            .env("ETL_KINDS", self.kinds)
             .env("ETL_INDEX_PREFIX", &self.engine.prefix);
         command
     }
@@ -172,18 +211,28 @@ impl World {
         panic!("no row within 10 s: {sql}");
     }
 
-    /// Says where the index is not what the database gives.
+    /// The documents of all kinds that are kept. No two rows have the same id.
+    pub fn documents(&self) -> BTreeMap<Uuid, Stored> {
+        self.kinds.split(',').flat_map(|kind| self.engine.documents_of(kind)).collect()
+    }
+
+    /// Says where an index is not what the database gives.
     pub fn difference(&mut self) -> Option<String> {
-        let rows = self.client.query(EXPECTED, &[]).expect("ask what the documents are");
+        self.kinds.split(',').find_map(|kind| self.difference_of(kind))
+    }
+
+    fn difference_of(&mut self, kind: &str) -> Option<String> {
+        let rows = self.client.query(expected(kind), &[]).expect("ask what the documents are");
         let expected: BTreeMap<Uuid, Value> =
             rows.iter().map(|row| (row.get("id"), normal(row.get("document")))).collect();
-        let mut found = self.engine.documents();
+        let mut found = self.engine.documents_of(kind);
+        let one = kind.trim_end_matches('s').replace("movie", "film");
         for (id, document) in &expected {
             match found.remove(id) {
-                None => return Some(format!("film {id} is not in the index: {document}")),
+                None => return Some(format!("{one} {id} is not in the index: {document}")),
                 Some(stored) if normal(stored.source.clone()) != *document => {
                     return Some(format!(
-                        "film {id} is\n{}\ninstead of\n{document}",
+                        "{one} {id} is\n{}\ninstead of\n{document}",
                         stored.source
                     ));
                 }
@@ -193,7 +242,7 @@ impl World {
         found
             .into_iter()
             .next()
-            .map(|(id, stored)| format!("film {id} should be gone: {}", stored.source))
+            .map(|(id, stored)| format!("{one} {id} should be gone: {}", stored.source))
     }
 }
 

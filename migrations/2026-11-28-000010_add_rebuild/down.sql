@@ -1,0 +1,2 @@
+DROP TABLE etl.rebuild;
+ALTER TABLE etl.state DROP COLUMN settings, DROP COLUMN is_loading;

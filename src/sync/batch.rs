@@ -1,0 +1,253 @@
+//! A batch of pending rows: from reading to stamp.
+//!
+//! The documents go out with the versions that were read ([`super::page`]). The stamp is last, and only on
+//! what is still as it was read.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use log::error;
+use uuid::Uuid;
+
+use crate::elasticsearch;
+use crate::elasticsearch::bulk::Outcome;
+use crate::error::Error;
+use crate::kind::Kind;
+use crate::postgres::pending::{PageLimits, Position, Selection, find_last_pending, load_sample};
+use crate::postgres::rejected::{Rejection, reject};
+use crate::postgres::stamp::{AsRead, stamp, touch};
+use crate::sync::answers::{Answered, Answers};
+use crate::sync::page::{Page, load_page};
+use crate::sync::session::{Session, Target};
+
+/// Where the reading of pending rows of a kind has come to.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// The pass through a backlog, if there is one.
+    pass: Option<Pass>,
+    /// What the engine has answered for rows that a writer held when it was to be written down. Only
+    /// that is tried again, for as long as the row is the same.
+    answered: HashMap<Uuid, Answered>,
+    /// The engine has acknowledged a document.
+    mapping_fits: bool,
+}
+
+/// A pass through more pending rows than one page holds.
+#[derive(Debug, Clone, Copy)]
+struct Pass {
+    /// The end of the last page.
+    position: Position,
+    /// What was the last place when the pass began. An edit made since lies behind it.
+    horizon: Position,
+}
+
+impl Reading {
+    /// Nothing is pending, so nothing is left to be written down, either.
+    pub(super) fn end_of_queue(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// How many documents say whether the mapping fits.
+const SAMPLE: i64 = 100;
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The page had no room for more rows.
+    pub is_full: bool,
+    /// Documents that the engine acknowledged.
+    pub acknowledged: usize,
+    /// Rows that were stamped, recorded as rejected, or touched past a conflict.
+    pub settled: usize,
+    /// Why some documents alone were neither.
+    pub failure: Option<Error>,
+}
+
+impl Batch {
+    /// Adds what became of a request.
+    pub(super) fn add(&mut self, request: Self) {
+        self.is_full |= request.is_full;
+        self.acknowledged += request.acknowledged;
+        self.settled += request.settled;
+        self.failure = self.failure.take().or(request.failure);
+    }
+}
+
+/// Indexes at most one page of pending rows of a kind.
+///
+/// In a backlog, up to half a page of what was touched since the pass began comes before it, so that
+/// neither an edit waits behind a whole load, nor a load behind a steady trickle of edits.
+///
+/// # Errors
+///
+/// Returns an error if either side fails. What was acknowledged until then is stamped, or is sent
+/// again, which does no harm.
+pub fn index_batch(session: &mut Session, kind: Kind) -> Result<Batch, Error> {
+    let rows = session.limits.batch_rows;
+    let mut batch = Batch::default();
+    if let Some(pass) = session.reading(kind).pass {
+        let fresh = read(session, kind, pass.horizon, rows.div_ceil(2))?;
+        let room = rows.saturating_sub(fresh.rows.len()).max(1);
+        batch.add(index_page(session, kind, &fresh)?);
+        let backlog = read(session, kind, pass.position, room)?;
+        let last = backlog.rows.last().map(position_of);
+        session.reading(kind).pass = last.map(|position| Pass { position, ..pass });
+        if last.is_some() {
+            batch.add(index_page(session, kind, &backlog)?);
+            return Ok(Batch { is_full: true, ..batch });
+        }
+    }
+    // At the end of a pass the next look is from the start again: a row that was committed late may
+    // lie before the place that we had come to.
+    let page = read(session, kind, Position::START, rows)?;
+    session.reading(kind).pass = match page.rows.last().map(position_of) {
+        Some(position) => find_last_pending(&mut session.conn, kind)?
+            .filter(|horizon| *horizon > position)
+            .map(|horizon| Pass { position, horizon }),
+        None => None,
+    };
+    let is_full = page.rows.len() >= rows;
+    batch.add(index_page(session, kind, &page)?);
+    Ok(Batch { is_full, ..batch })
+}
+
+fn position_of(row: &AsRead) -> Position {
+    Position { touched_at: row.touched_at, id: row.id }
+}
+
+/// Reads a page of pending rows after a place. Those that were answered as they are need no document.
+fn read(
+    session: &mut Session,
+    kind: Kind,
+    after: Position,
+    row_limit: usize,
+) -> Result<Page, Error> {
+    let limits = PageLimits { rows: row_limit, bytes: session.limits.bulk_bytes };
+    let (conn, reading) = session.conn_and_reading(kind);
+    let is_unanswered =
+        |row: &AsRead| reading.answered.get(&row.id).is_none_or(|answered| answered.row() != *row);
+    load_page(conn, kind, &Selection::Pending(after), limits, is_unanswered)
+}
+
+/// Writes down once more what was answered before, and sends the others.
+fn index_page(session: &mut Session, kind: Kind, page: &Page) -> Result<Batch, Error> {
+    let mut known = Answers::default();
+    if page.to_send.len() < page.rows.len() {
+        let reading = session.reading(kind);
+        for row in &page.rows {
+            if let Some(answered) = reading.answered.get(&row.id).filter(|a| a.row() == *row) {
+                known.push(answered.clone());
+            }
+        }
+    }
+    let mut batch = Batch { settled: settle(session, kind, &known)?, ..Batch::default() };
+    let mut first = 0;
+    while first < page.to_send.len() {
+        let end = page.body.end_of_part(first, session.limits.bulk_bytes);
+        batch.add(send_and_settle(session, kind, page, first..end)?);
+        first = end;
+    }
+    Ok(batch)
+}
+
+/// Sends documents and acts on the answers.
+fn send_and_settle(
+    session: &mut Session,
+    kind: Kind,
+    page: &Page,
+    range: Range<usize>,
+) -> Result<Batch, Error> {
+    let outcomes = session.send_all(kind, Target::Live, page, range.clone())?;
+    let rows = page.to_send[range].iter().copied();
+    let mut answers = Answers::sort(rows.zip(outcomes));
+    session.reading(kind).mapping_fits |= !answers.acknowledged.is_empty();
+    let mut failure = answers.failure.take();
+    if answers.are_all_rejected() && !session.reading(kind).mapping_fits {
+        failure = check_mapping(session, kind, &answers.rejections)?;
+        if failure.is_some() {
+            return Ok(Batch { failure, ..Batch::default() });
+        }
+    }
+    let settled = settle(session, kind, &answers)?;
+    match failure {
+        Some(failure) if !failure.concerns_single_documents() => Err(failure),
+        failure => Ok(Batch {
+            acknowledged: answers.acknowledged.len(),
+            settled,
+            failure,
+            ..Batch::default()
+        }),
+    }
+}
+
+/// Looks whether the mapping fits at all, when the engine refuses every document of a batch: tries some of
+/// the others, from elsewhere. If these are refused, too, the answer is what to say about it, and nothing is
+/// to be recorded, lest there be a line for every row.
+fn check_mapping(
+    session: &mut Session,
+    kind: Kind,
+    rejections: &[Rejection],
+) -> Result<Option<Error>, Error> {
+    let refused: HashSet<Uuid> = rejections.iter().map(|rejection| rejection.row.id).collect();
+    let mut ids = load_sample(&mut session.conn, kind, SAMPLE)?;
+    ids.retain(|id| !refused.contains(id));
+    let limits = PageLimits { rows: ids.len(), bytes: session.limits.bulk_bytes };
+    let sample = load_page(&mut session.conn, kind, &Selection::Ids(ids), limits, |_| true)?;
+    let fits = if sample.body.is_empty() {
+        session.elasticsearch.count(session.index_name(kind))? > 0
+    } else {
+        let outcomes = session.send(kind, Target::Live, sample.body.whole())?;
+        !outcomes.iter().all(|outcome| matches!(outcome, Outcome::Rejected { .. }))
+    };
+    if fits {
+        // Those of the sample are sent once more when it is their turn.
+        session.reading(kind).mapping_fits = true;
+        return Ok(None);
+    }
+    let Rejection { row, error_type, reason } = &rejections[0];
+    let misfit = elasticsearch::Error::Misfit {
+        documents: rejections.len() + sample.rows.len(),
+        example: format!("{} {}: {error_type}: {reason}", kind.table(), row.id),
+    };
+    Ok(Some(misfit.into()))
+}
+
+/// Writes down what the engine has answered: stamps what was acknowledged, records what was rejected,
+/// touches what was in conflict. Returns how many that were; the others are remembered.
+fn settle(session: &mut Session, kind: Kind, answers: &Answers) -> Result<usize, Error> {
+    let epoch = session.epoch;
+    let conn = &mut session.conn;
+    let mut done = Vec::new();
+    // Last of all that is done with an acknowledged document, on purpose. A crash before this line
+    // sends it again, which does no harm; a stamp that comes any earlier could lose it.
+    if !answers.acknowledged.is_empty() {
+        done.extend(stamp(conn, kind, epoch, &answers.acknowledged)?);
+    }
+    if !answers.rejections.is_empty() {
+        let recorded = reject(conn, kind, epoch, &answers.rejections)?;
+        report(kind, &answers.rejections, &recorded);
+        done.extend(recorded);
+    }
+    if !answers.conflicts.is_empty() {
+        let past = answers.conflicts.iter().map(|(row, past)| (row.id, *past));
+        done.extend(touch(conn, kind, &past.collect::<Vec<_>>())?);
+    }
+    let done: HashSet<Uuid> = done.into_iter().collect();
+    let reading = session.reading(kind);
+    reading.answered.retain(|id, _| !done.contains(id));
+    let held = answers.each().filter(|answered| !done.contains(&answered.row().id));
+    reading.answered.extend(held.map(|answered| (answered.row().id, answered)));
+    Ok(done.len())
+}
+
+fn report(kind: Kind, rejections: &[Rejection], recorded: &[Uuid]) {
+    if let Some(Rejection { row, error_type, reason }) =
+        rejections.iter().find(|rejection| recorded.contains(&rejection.row.id))
+    {
+        let (count, table, id) = (recorded.len(), kind.table(), row.id);
+        error!(
+            "the engine rejects {count} documents, listed in etl.rejected; {table} {id}: {error_type}: {reason}"
+        );
+    }
+}

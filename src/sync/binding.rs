@@ -1,0 +1,143 @@
+//! What the state is bound to: an index of the engine for each kind of documents, and a database. Whether
+//! they are still what they were when the stamps were made.
+
+use crate::elasticsearch::Elasticsearch;
+use crate::elasticsearch::index::{AliasAction, Index};
+use crate::error::Error;
+use crate::kind::Kind;
+use crate::postgres::Connection;
+use crate::postgres::state::{self, Binding};
+
+/// Looks whether state, database and engine fit. Returns what the state is bound to.
+///
+/// # Errors
+///
+/// Returns [`Error::IndexLost`] if a new index would put it right, and another error if a person must say
+/// which side is right, or if either is away.
+pub fn check_state(
+    conn: &mut Connection,
+    elasticsearch: &Elasticsearch,
+    kind: Kind,
+) -> Result<Binding, Error> {
+    let Some(binding) = state::load_state(conn, kind)?.binding else {
+        let what = format!("there is no index of {kind} yet, or `etl init-es` was not finished");
+        return Err(Error::IndexLost { kind, what });
+    };
+    if binding.index_prefix != elasticsearch.prefix() {
+        return Err(Error::State(format!(
+            "the state belongs to the index prefix `{}`, but --index-prefix (ETL_INDEX_PREFIX) is `{}`: set it back, or run `etl init-es` to make a new index",
+            binding.index_prefix,
+            elasticsearch.prefix()
+        )));
+    }
+    check_cluster(elasticsearch, kind, &binding)?;
+    check_index(elasticsearch, kind, &binding)?;
+    check_database(conn, &binding)?;
+    Ok(binding)
+}
+
+/// Makes sure that the engine is the one of the state, as far as we are allowed to see.
+fn check_cluster(
+    elasticsearch: &Elasticsearch,
+    kind: Kind,
+    binding: &Binding,
+) -> Result<(), Error> {
+    let cluster_uuid = elasticsearch.load_identity()?.cluster_uuid;
+    let is_unknown = cluster_uuid.is_empty() || binding.cluster_uuid.is_empty();
+    if is_unknown || cluster_uuid == binding.cluster_uuid {
+        return Ok(());
+    }
+    let what = format!(
+        "the engine is cluster {cluster_uuid}, but the state belongs to cluster {} with the index {}",
+        binding.cluster_uuid, binding.index_name
+    );
+    // An engine whose data was lost comes back as another cluster, and has nothing.
+    if elasticsearch.load_indices(&elasticsearch.alias(kind))?.is_empty() {
+        let what = format!("{what} (is --elasticsearch-url, ELASTICSEARCH_URL, right?)");
+        return Err(Error::IndexLost { kind, what });
+    }
+    Err(Error::State(format!(
+        "{what}: set --elasticsearch-url (ELASTICSEARCH_URL) back, or run `etl init-es`"
+    )))
+}
+
+fn check_database(conn: &mut Connection, binding: &Binding) -> Result<(), Error> {
+    let database = state::load_identity(conn)?;
+    if database == binding.database {
+        return Ok(());
+    }
+    Err(Error::State(format!(
+        "the database is {database}, but the stamps were made on {} (it was restored, copied or failed over since, so they may not be true): run `etl init-es`",
+        binding.database
+    )))
+}
+
+/// Makes sure that the index is there, is the one of the state, and is what people search.
+///
+/// # Errors
+///
+/// Returns [`Error::IndexLost`] if it is not, and another error if the engine is away.
+pub fn check_index(
+    elasticsearch: &Elasticsearch,
+    kind: Kind,
+    binding: &Binding,
+) -> Result<(), Error> {
+    let name = &binding.index_name;
+    let alias = elasticsearch.alias(kind);
+    let indices = elasticsearch.load_indices(&format!("{name},{alias}"))?;
+    let searched = |index: &Index| index.aliases.contains_key(&alias);
+    let other = indices.iter().find(|index| index.name != *name && searched(index));
+    let what = match (indices.iter().find(|index| index.name == *name), other) {
+        (None, _) => format!("the index {name} is missing"),
+        (Some(index), _) if index.uuid != binding.index_uuid => format!(
+            "the index {name} is not the one that was filled: it was deleted and made again, or restored"
+        ),
+        (Some(index), _) if !searched(index) => {
+            format!("the alias {alias} was removed from the index {name}")
+        }
+        (_, Some(other)) => {
+            format!(
+                "the alias {alias} stands for the index {}, too, and not for {name} alone",
+                other.name
+            )
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::IndexLost { kind, what })
+}
+
+/// Lets the private write aliases of indices carry this epoch alone, in one request. What is on its way
+/// through older ones is refused from now on.
+///
+/// # Errors
+///
+/// Returns an error if the engine is away, or if the state is behind the engine. The aliases may be older ones
+/// then.
+pub fn replace_write_aliases(
+    conn: &mut Connection,
+    elasticsearch: &Elasticsearch,
+    index_names: &[&str],
+    epoch: i64,
+) -> Result<(), Error> {
+    let mut actions = Vec::new();
+    for name in index_names {
+        let private = Index::write_alias_stem(name);
+        // All indices that have one: a copy that was restored from a snapshot has it, too.
+        let mut latest = 0;
+        for index in elasticsearch.load_indices(&format!("{private}*,{name}"))? {
+            let aliases = index.aliases.into_keys();
+            for alias in aliases.filter(|alias| alias.starts_with(&private)) {
+                latest = latest.max(alias[private.len()..].parse().unwrap_or(0));
+                actions.push(AliasAction::Remove { index: index.name.clone(), alias });
+            }
+        }
+        // The alias is made after its epoch, so there is none of an epoch that the state has yet to see.
+        if latest > epoch && latest > state::load_epoch(conn)? {
+            return Err(Error::State(format!(
+                "the index {name} was written under epoch {latest}, but the state is at {epoch} (the database was restored since, so the stamps may not be true): run `etl init-es`"
+            )));
+        }
+        actions.push(AliasAction::add(name, Index::write_alias(name, epoch)));
+    }
+    Ok(elasticsearch.update_aliases(&actions)?)
+}
