@@ -220,13 +220,16 @@ configure_elasticsearch() {
 }
 
 # What all engines have in common. The disk may be nearly full on a
-# developer's machine; the engine would then refuse to write.
+# developer's machine; the engine would then refuse to write. A request of more
+# than 100 MB is more than its heap has room for: a test of what becomes of one
+# that is too large needs a lower limit, above the usual 5 MiB.
 settings() {
     cat <<YML
 network.host: 127.0.0.1
 transport.port: $TRANSPORT_PORT
 discovery.type: single-node
 cluster.routing.allocation.disk.threshold_enabled: false
+http.max_content_length: 8mb
 YML
 }
 
