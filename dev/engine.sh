@@ -1,11 +1,16 @@
 # Sourced by `dev/servers`: one node of a search engine, on 127.0.0.1 only,
-# without security. All engines come from Maven, no Docker is needed.
+# without security unless ETL_ENGINE_SECURITY says otherwise. All engines come
+# from Maven, no Docker is needed.
 # shellcheck shell=bash disable=SC2153
 
 ENGINES='opensearch-2.19, opensearch-3.8, elasticsearch-8.19, elasticsearch-7.17'
 DEFAULT_ENGINE=opensearch-2.19
 ENGINE_START_SECONDS=180
 ENGINE_STOP_SECONDS=20
+# The user of an engine with security, who may do everything, and the password
+# as bcrypt has it. Sent to the others, too, which do not look at it.
+ADMIN=admin:admin-password
+ADMIN_PASSWORD_HASH='$2a$04$Wpr4u6.JvSdGB3gHzJRmz.mFJg/G/G9e3ZbR9b5Nn0aDYXQKxDcF.'
 MAVEN_DEPENDENCY_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 
 # Sets what is known about an ENGINE:
@@ -33,6 +38,8 @@ engine_describe() {
             SHA256=07d9100c95e5c19f1785c0e9ffc7c8973ce3069a568d2500146a5111b6e966cd ;;
         *) die "no engine \`$ENGINE\`; there are: $ENGINES" ;;
     esac
+    [[ $SECURITY != on || $ENGINE == elasticsearch-8.19 ]] ||
+        die "$ENGINE comes without security, only elasticsearch-8.19 has it"
 }
 
 # ---------------------------------------------------------------------- Java
@@ -175,7 +182,13 @@ configure_opensearch() {
 
 configure_elasticsearch_8() {
     configure_elasticsearch
-    printf 'xpack.security.enabled: false\nxpack.security.autoconfiguration.enabled: false\n' \
+    local security=false
+    if [[ $SECURITY == on ]]; then
+        security=true
+        printf 'admin:%s\n' "$ADMIN_PASSWORD_HASH" >"$RUN/config/users"
+        printf 'superuser:admin\n' >"$RUN/config/users_roles"
+    fi
+    printf 'xpack.security.%s\n' "enabled: $security" 'autoconfiguration.enabled: false' \
         >>"$RUN/config/elasticsearch.yml"
     mkdir -p "$RUN/config/jvm.options.d"
     printf '%s\n' -Xms512m -Xmx512m "-Detl.dev.node=$DATA" >"$RUN/config/jvm.options.d/etl.options"
@@ -220,13 +233,16 @@ configure_elasticsearch() {
 }
 
 # What all engines have in common. The disk may be nearly full on a
-# developer's machine; the engine would then refuse to write.
+# developer's machine; the engine would then refuse to write. A request of more
+# than 100 MB is more than its heap has room for: a test of what becomes of one
+# that is too large needs a lower limit, above the usual 5 MiB.
 settings() {
     cat <<YML
 network.host: 127.0.0.1
 transport.port: $TRANSPORT_PORT
 discovery.type: single-node
 cluster.routing.allocation.disk.threshold_enabled: false
+http.max_content_length: 8mb
 YML
 }
 
@@ -256,7 +272,9 @@ engine_read_settings() {
 }
 
 engine_last_url() {
-    ! engine_read_settings || echo "http://127.0.0.1:$HTTP_PORT"
+    local user=
+    [[ $SECURITY != on ]] || user=$ADMIN@
+    ! engine_read_settings || echo "http://${user}127.0.0.1:$HTTP_PORT"
 }
 
 engine_is_up() {
@@ -266,7 +284,7 @@ engine_is_up() {
 # True if the node is ready. Its name is checked, since the port might have
 # been taken by another engine in the meantime.
 engine_answers() {
-    [[ $(curl -fs --noproxy '*' --max-time 5 \
+    [[ $(curl -fs --noproxy '*' --max-time 5 -u "$ADMIN" \
         "http://127.0.0.1:$HTTP_PORT/_cluster/health?wait_for_status=yellow&timeout=3s") \
         == *"\"cluster_name\":\"$CLUSTER\""* ]]
 }

@@ -139,7 +139,11 @@ impl Elasticsearch {
         body: Option<&Value>,
     ) -> Result<T, Error> {
         let bytes = body.map(|body| body.to_string().into_bytes());
-        let body = Body { content_type: "application/json", bytes: bytes.as_deref() };
+        let body = Body {
+            content_type: "application/json",
+            bytes: bytes.as_deref(),
+            is_asked_first: false,
+        };
         self.send_bytes(method, path, body, TIMEOUT)
     }
 
@@ -162,6 +166,9 @@ impl Elasticsearch {
         }
         let answer = match body.bytes {
             Some(bytes) => {
+                if body.is_asked_first {
+                    request = request.header("Expect", "100-continue");
+                }
                 let request = request.header("Content-Type", body.content_type).body(bytes);
                 let request = request.map_err(|err| broken(err.into()))?;
                 let limited =
@@ -191,4 +198,7 @@ impl Elasticsearch {
 struct Body<'a> {
     content_type: &'static str,
     bytes: Option<&'a [u8]>,
+    /// The server is asked whether it takes the bytes before they are sent. One that does not answer
+    /// gets them after a second.
+    is_asked_first: bool,
 }

@@ -188,6 +188,9 @@ impl Outcome {
     }
 }
 
+/// The lowest limit that is usual on the way to an engine. A smaller request is not refused for its size.
+const ASKED_FIRST_MIN: usize = 1 << 20;
+
 impl Elasticsearch {
     /// Sends one bulk request through an alias; an index of that name would be refused.
     ///
@@ -211,8 +214,17 @@ impl Elasticsearch {
         let path = format!(
             "/{alias}/_bulk?require_alias=true&filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
         );
-        let upload = Body { content_type: "application/x-ndjson", bytes: Some(body.ndjson) };
-        let answer: Answer = self.send_bytes(Method::POST, &path, upload, timeout)?;
+        let send = |is_asked_first| {
+            let content_type = "application/x-ndjson";
+            let upload = Body { content_type, bytes: Some(body.ndjson), is_asked_first };
+            self.send_bytes::<Answer>(Method::POST, &path, upload, timeout)
+        };
+        let answer = match send(false) {
+            // The engines read all of what they refuse for its size. Not so a proxy before them, or an
+            // engine behind one that keeps no connections: the answer is lost, unless we ask first.
+            Err(err) if err.is_broken_off() && body.len() > ASKED_FIRST_MIN => send(true)?,
+            result => result?,
+        };
         let answered = answer.items.len();
         if answered != body.operations {
             return Err(Error::ItemCount { sent: body.operations, answered });

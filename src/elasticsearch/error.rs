@@ -1,6 +1,6 @@
 //! What can go wrong on the side of the engine.
 
-use std::{error, fmt};
+use std::{error, fmt, io};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -143,6 +143,14 @@ impl Error {
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Send { source: ureq::Error::Timeout(_), .. })
+    }
+
+    /// Returns true if the connection ended before the answer.
+    #[must_use]
+    pub(super) fn is_broken_off(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let Self::Send { source: ureq::Error::Io(err), .. } = self else { return false };
+        matches!(err.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
     }
 
     /// Returns true if the engine knows nothing of what the request named.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::command::Outcome;
+use crate::support::engine::own_engine;
 use crate::support::proxy::{Fault, Proxy, split_operations, with_body};
 use crate::support::wait::wait_until;
 use crate::support::world::World;
@@ -409,6 +410,69 @@ fn a_document_that_alone_is_too_large_is_rejected_and_the_others_go_on() {
     succeed(&world, &start);
     world.check_in_step();
     check_count(&mut world, "etl.rejected", 0);
+}
+
+/// The largest request of an engine that `dev/servers` started. Others take what they take.
+const LIMIT: u64 = 8 << 20;
+
+fn request_limit(world: &World) -> u64 {
+    let answer = world.engine.succeed("GET", "/_nodes/http", None);
+    let node = answer["nodes"].as_object().and_then(|nodes| nodes.values().next());
+    node.expect("a node")["http"]["max_content_length_in_bytes"].as_u64().expect("a limit")
+}
+
+#[test]
+fn a_request_beyond_the_limit_of_the_engine_is_sent_in_halves_down_to_the_one_that_is_too_large() {
+    let mut world = World::new("answers_limit");
+    let limit = request_limit(&world);
+    if own_engine().is_none() && limit != LIMIT {
+        eprintln!("answers_limit: skipped, an engine of the caller takes up to {limit} bytes");
+        return;
+    }
+    assert_eq!(limit, LIMIT);
+    // Five that are beyond the limit together, and a third that is so alone.
+    world.sql(FILMS);
+    world.sql(
+        "UPDATE content.film_work SET description = repeat('x', 1900000) WHERE title <> 'Film 3';
+         UPDATE content.film_work SET description = repeat('x', 9000000) WHERE title = 'Film 3'",
+    );
+    let start = ["start", "--until-idle", "--bulk-bytes", "64MiB"];
+    let outcome = succeed(&world, &start);
+    assert_eq!(stamped(&mut world), [1, 2, 4, 5, 6], "{outcome}");
+    assert_eq!(indexed(&world), [1, 2, 4, 5, 6]);
+    let sql = "SELECT right(row_id::text, 4)::int, error_type, reason FROM etl.rejected";
+    let row = world.client.query_one(sql, &[]).unwrap();
+    assert_eq!((row.get(0), row.get(1)), (3, "content_too_long"));
+    let reason: &str = row.get(2);
+    assert!(reason.starts_with("the document of 9000"), "{reason}");
+    // No connection was lost over it.
+    assert!(lines(&outcome, &["next attempt in "]).is_empty(), "{outcome}");
+
+    world.sql("UPDATE content.film_work SET description = 'short' WHERE title = 'Film 3'");
+    succeed(&world, &start);
+    world.check_in_step();
+    check_count(&mut world, "etl.rejected", 0);
+    assert_eq!(world.sync(), 0);
+}
+
+#[test]
+fn a_refusal_for_the_size_that_is_lost_with_the_connection_is_asked_for() {
+    let mut world = World::new("answers_lost_413");
+    world.sql(FILMS);
+    world.sql("UPDATE content.film_work SET description = repeat('x', 600000)");
+    world.sql(
+        "UPDATE content.film_work SET description = repeat('x', 3000000) WHERE title = 'Film 3'",
+    );
+    let proxy = Proxy::new(&world.engine.url);
+    proxy.set_bytes_max(2 << 20);
+    let start = ["start", "--until-idle", "--bulk-bytes", "64MiB"];
+    let outcome = succeed(&world, &[&start[..], &["--elasticsearch-url", &proxy.url]].concat());
+    assert_eq!(stamped(&mut world), [1, 2, 4, 5, 6], "{outcome}");
+    assert_eq!(indexed(&world), [1, 2, 4, 5, 6]);
+    check_count(&mut world, "etl.rejected WHERE error_type = 'content_too_long'", 1);
+    assert!(lines(&outcome, &["next attempt in "]).is_empty(), "{outcome}");
+    // Broken off and asked for: all, 1 to 3, 2 and 3, 3. Taken: 1, 2, and 4 to 6.
+    assert_eq!(proxy.bulk_requests(), 4 * 2 + 3);
 }
 
 #[test]

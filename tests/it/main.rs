@@ -15,6 +15,7 @@ mod rebuild; // a new index beside the live one
 mod recovery; // broken connections, conflicts, rows that writers hold
 mod rejected; // documents that the engine refuses as they are
 mod rivals; // two processes: who leads, who takes over, and that the one before does no harm
+mod security; // users, rights and keys of a real engine that has them
 mod start; // the loop: signals, servers that are away, state that does not fit
 mod support;
 mod writers; // the users' writers do not wait for the program, and never meet it in a deadlock

@@ -3,6 +3,7 @@
 //! Three things keep what is late from doing harm: the epoch in PostgreSQL, the private write alias in
 //! the engine, and the version of each document. Each is tested with the other two switched off.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -122,6 +123,28 @@ fn until_idle_beside_a_leader_waits_until_that_one_has_nothing_left() {
     world.check_in_step();
     assert!(outcome.stderr.contains("another process leads (etl leader "), "{outcome}");
     leader.end();
+}
+
+/// The seconds that the lines of a standby name.
+fn told_seconds(standby: &Running) -> Vec<i64> {
+    let said = standby.said();
+    let ages = said.lines().filter_map(|line| line.split_once("another process leads ("));
+    let ages = ages.filter_map(|(_, rest)| rest.split(", for ").nth(1)?.split(' ').next());
+    ages.map(|age| age.parse().expect("a duration")).collect()
+}
+
+#[test]
+fn a_standby_says_every_half_minute_who_leads() {
+    let mut world = World::new("rivals_report");
+    let first = start_leader(&mut world, &[]);
+    let second = start_standby(&world, &[]);
+    thread::sleep(Duration::from_secs(25));
+    assert_eq!(told_seconds(&second).len(), 1, "{}", second.said());
+    wait_until("it says so again", || told_seconds(&second).len() == 2);
+    let told = told_seconds(&second);
+    assert!((29..=35).contains(&(told[1] - told[0])), "{told:?}");
+    second.end();
+    first.end();
 }
 
 // Taking over ---------------------------------------------------------------------------------

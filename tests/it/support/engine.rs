@@ -6,10 +6,16 @@ use std::env;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// The engine of `ELASTICSEARCH_URL`, and a prefix of one test alone.
+/// A real engine, and a prefix of one test alone.
 pub struct Engine {
     pub url: String,
     pub prefix: String,
+}
+
+/// Which engine `dev/servers` has started for the tests. `None` if it is the caller's.
+#[allow(dead_code, reason = "the torture test asks for none in particular")]
+pub fn own_engine() -> Option<String> {
+    env::var("ETL_DEV_ENGINE").ok().filter(|name| !name.is_empty())
 }
 
 /// A document as it is in the index.
@@ -22,10 +28,15 @@ pub struct Stored {
 }
 
 impl Engine {
-    /// The prefix is free: what an earlier run has left is removed.
+    /// On the engine of `ELASTICSEARCH_URL`.
     pub fn new(name: &str) -> Self {
         let url = env::var("ELASTICSEARCH_URL")
             .expect("ELASTICSEARCH_URL is not set: run `make test`, which starts the servers");
+        Self::on_server(url, name)
+    }
+
+    /// The prefix is free: what an earlier run has left is removed.
+    pub fn on_server(url: String, name: &str) -> Self {
         let engine =
             Self { url, prefix: format!("{}-{}-", name.replace('_', "-"), std::process::id()) };
         engine.delete_all();

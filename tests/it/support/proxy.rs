@@ -52,6 +52,8 @@ struct Shared {
     faults: Mutex<VecDeque<Fault>>,
     /// While false, every connection is closed at once.
     is_up: AtomicBool,
+    /// A larger body is refused.
+    bytes_max: AtomicUsize,
     bulk_requests: AtomicUsize,
     /// The last bulk requests as they came, also those that the engine never saw.
     recorded: Mutex<VecDeque<Vec<u8>>>,
@@ -79,6 +81,7 @@ impl Proxy {
             upstream,
             faults: Mutex::default(),
             is_up: AtomicBool::new(true),
+            bytes_max: AtomicUsize::new(usize::MAX),
             bulk_requests: AtomicUsize::new(0),
             recorded: Mutex::default(),
             rewrite: Mutex::default(),
@@ -106,6 +109,13 @@ impl Proxy {
     /// Lets the engine be there, or be away.
     pub fn set_up(&self, is_up: bool) {
         self.shared.is_up.store(is_up, Ordering::SeqCst);
+    }
+
+    /// Refuses every larger body, and closes the connection while it is still being sent, as some
+    /// servers do.
+    #[allow(dead_code, reason = "the torture test has small documents")]
+    pub fn set_bytes_max(&self, bytes_max: usize) {
+        self.shared.bytes_max.store(bytes_max, Ordering::SeqCst);
     }
 
     /// How many bulk requests have come so far.
@@ -157,7 +167,11 @@ impl Shared {
         if !self.is_up.load(Ordering::SeqCst) {
             return;
         }
-        let Some(request) = read_request(&mut client) else { return };
+        let Some(request) = read_head(&mut client) else { return };
+        if self.refuses(&mut client, &request) {
+            return;
+        }
+        let Some(request) = read_body(&mut client, request) else { return };
         let is_bulk = request.windows(6).take(300).any(|word| word == b"/_bulk");
         let answer = if is_bulk {
             self.bulk_requests.fetch_add(1, Ordering::SeqCst);
@@ -171,6 +185,20 @@ impl Shared {
         };
         let _ = client.write_all(&answer);
         let _ = client.shutdown(Shutdown::Both);
+    }
+
+    /// Returns true if the request is too large. A client that asks before it sends the body is told so; the
+    /// connection of any other ends before it could read an answer.
+    fn refuses(&self, client: &mut TcpStream, request: &[u8]) -> bool {
+        let head = head_of(request).expect("a head");
+        if content_length(&head) <= self.bytes_max.load(Ordering::SeqCst) {
+            return false;
+        }
+        self.bulk_requests.fetch_add(1, Ordering::SeqCst);
+        if head.contains("expect: 100-continue") {
+            let _ = client.write_all(&answer_of(413, ""));
+        }
+        true
     }
 
     /// Breaks one bulk request. Returns what is answered: nothing, where the connection is to end.
@@ -270,28 +298,43 @@ impl Shared {
     }
 }
 
-/// Reads head and body of one request.
-fn read_request(client: &mut TcpStream) -> Option<Vec<u8>> {
+/// Reads the head of one request, and what comes with it.
+fn read_head(client: &mut TcpStream) -> Option<Vec<u8>> {
     let mut request = Vec::new();
-    let mut buffer = [0; 16_384];
-    loop {
-        if let Some(head) = request.windows(4).position(|word| word == b"\r\n\r\n") {
-            let text = String::from_utf8_lossy(&request[..head]).to_ascii_lowercase();
-            let body = text.split("content-length: ").nth(1).map_or(0, |rest| {
-                rest.lines().next().and_then(|line| line.trim().parse().ok()).unwrap_or(0)
-            });
-            // A POST without a body comes as one of no chunks, whose end may come late.
-            let is_chunked = text.contains("transfer-encoding: chunked");
-            if request.len() >= head + 4 + body && (!is_chunked || request.ends_with(b"0\r\n\r\n"))
-            {
-                return Some(request);
-            }
-        }
-        match client.read(&mut buffer) {
-            Ok(0) | Err(_) => return None,
-            Ok(count) => request.extend_from_slice(&buffer[..count]),
-        }
+    while head_of(&request).is_none() {
+        read_more(client, &mut request)?;
     }
+    Some(request)
+}
+
+/// Reads the rest of a request.
+fn read_body(client: &mut TcpStream, mut request: Vec<u8>) -> Option<Vec<u8>> {
+    let head = head_of(&request)?;
+    let length = head.len() + content_length(&head);
+    // A POST without a body comes as one of no chunks, whose end may come late.
+    let is_chunked = head.contains("transfer-encoding: chunked");
+    while request.len() < length || (is_chunked && !request.ends_with(b"0\r\n\r\n")) {
+        read_more(client, &mut request)?;
+    }
+    Some(request)
+}
+
+fn read_more(client: &mut TcpStream, request: &mut Vec<u8>) -> Option<()> {
+    let mut buffer = [0; 16_384];
+    let count = client.read(&mut buffer).ok().filter(|count| *count > 0)?;
+    request.extend_from_slice(&buffer[..count]);
+    Some(())
+}
+
+/// The head of a request, if it is all there, in small letters.
+fn head_of(request: &[u8]) -> Option<String> {
+    let end = request.windows(4).position(|word| word == b"\r\n\r\n")? + 4;
+    Some(String::from_utf8_lossy(&request[..end]).to_ascii_lowercase())
+}
+
+fn content_length(head: &str) -> usize {
+    let value = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Splits a bulk request into its head and its operations, each with its document.

@@ -119,6 +119,13 @@ impl World {
         Self::of_database(name, Database::new(name), sql)
     }
 
+    /// A catalogue, and no index yet, on this engine.
+    #[allow(dead_code, reason = "the torture test has one engine")]
+    pub fn on_engine(name: &str, engine_url: String) -> Self {
+        let (database, engine) = (Database::new(name), Engine::on_server(engine_url, name));
+        Self { client: database.client(), database, engine }
+    }
+
     fn of_database(name: &str, database: Database, sql: &str) -> Self {
         let engine = Engine::new(name);
         let mut client = database.client();
@@ -282,13 +289,19 @@ impl Running {
         self.child.as_ref().expect("not ended").id()
     }
 
+    /// What it has said so far.
+    #[allow(dead_code, reason = "the torture test looks at the end")]
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
     /// Waits until it has said a line with all of these words, and returns the first of them.
     #[track_caller]
     pub fn wait_until_said(&self, words: &[&str]) -> String {
         let deadline = Instant::now() + Duration::from_secs(30);
         let has_all = |line: &&str| words.iter().all(|word| line.contains(word));
         loop {
-            let said = self.said.lock().unwrap().clone();
+            let said = self.said();
             if let Some(line) = said.lines().find(has_all) {
                 return line.to_owned();
             }
