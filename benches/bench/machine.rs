@@ -66,6 +66,11 @@ pub fn two_cores() -> Option<[String; 2]> {
     Some([cores.next()?.to_string(), cores.next()?.to_string()])
 }
 
+/// How many threads wanted a core over the last minute. Above the number of cores others were at work, too.
+pub fn load_average() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
 /// The largest resident memory of a process so far, in MB.
 pub fn peak_memory(pid: u32) -> Option<f64> {
     let kilobytes: f64 =

@@ -29,7 +29,7 @@ use std::{env, fs};
 use fan_out::Genre;
 use machine::Machine;
 use program::Program;
-use report::Report;
+use report::{Aim, Report};
 use settings::Settings;
 
 fn main() -> io::Result<()> {
@@ -50,6 +50,9 @@ fn measure(settings: &Settings) -> Report {
     let tell = |what: &str| eprintln!("[{:.0} s] {what}", started.elapsed().as_secs_f64());
     let mut report = Report::default();
     let machine = Machine::from_env();
+    if let Some(load) = machine::load_average() {
+        report.add("load average at the start", load, "", Aim::None);
+    }
     if let Some(cores) = machine::two_cores().map(|cores| cores.join(",")) {
         machine.pin_all(&cores, &cores);
     }
