@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::catalogue::{number, text, wait_until_settled};
 use crate::engine::Connection;
-use crate::program;
+use crate::program::{self, Program};
 use crate::report::Aim::{AtMost, None as NoAim};
 use crate::report::{Report, percentile};
 use crate::settings::Settings;
@@ -140,14 +140,27 @@ pub fn measure_titles(settings: &Settings, world: &World, report: &mut Report) {
 pub fn measure_during_load(settings: &Settings, world: &World, report: &mut Report) {
     program::init(world, settings.films);
     let mut editor = Editor::new(world, "true");
+    let mut client = world.database.client();
+    let limit = program::limit(settings.films);
+    let started = text(&mut client, "SELECT clock_timestamp()::text");
     let stop = AtomicBool::new(false);
+    let program = Program::spawn(world, &["start"]);
     thread::scope(|scope| {
         scope.spawn(|| editor.edit_until(Duration::from_millis(40), &stop));
-        program::load(world, settings.films);
+        let is_loading = format!(
+            "SELECT (EXISTS (
+                SELECT FROM content.film_work
+                WHERE indexed_at IS NULL AND rejected_at IS NULL AND touched_at < '{started}'
+            ))::integer::float8"
+        );
+        let deadline = Instant::now() + limit;
+        while number(&mut client, &is_loading) > 0.0 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(100));
+        }
         stop.store(true, Ordering::Relaxed);
     });
-    // An edit may have come after the last look.
-    program::load(world, settings.films);
+    wait_until_settled(&mut client, limit);
+    drop(program);
     report_p99("during a full load", &editor.latencies(), report);
 }
 

@@ -12,7 +12,7 @@ pub struct Settings {
     pub large: Option<usize>,
 }
 
-/// Up to this many films a run is a small one, which ends within two minutes.
+/// Up to this many films a run is a small one, which is over in a few minutes.
 const SMALL: usize = 50_000;
 
 impl Settings {
