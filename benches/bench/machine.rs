@@ -27,12 +27,18 @@ impl Machine {
     /// Processor seconds of all of PostgreSQL's processes, also of those that have ended.
     pub fn postgres_seconds(&self) -> Option<f64> {
         let postmaster = self.postmaster?;
-        let stats = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            Stat::read(pid).filter(|stat| pid == postmaster || stat.parent == postmaster)
-        });
-        // Those that have ended are counted with the children of their parent.
-        Some(stats.map(|stat| stat.seconds + stat.children_seconds).sum())
+        let mut seconds = 0.0;
+        // A session that ends between two reads would be missed: it is no child any more, and not yet
+        // among those that have ended.
+        for _ in 0..20 {
+            let before = Stat::read(postmaster)?;
+            let sessions: f64 = children(postmaster).map(|(_, stat)| stat.seconds).sum();
+            seconds = before.seconds + before.children_seconds + sessions;
+            if Stat::read(postmaster)?.children_seconds <= before.children_seconds {
+                break;
+            }
+        }
+        Some(seconds)
     }
 
     /// Keeps a process and all its threads to these cores.
@@ -92,6 +98,15 @@ fn status(pid: u32, name: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().to_owned())
+}
+
+/// The processes of a parent.
+fn children(parent: u32) -> impl Iterator<Item = (u32, Stat)> {
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(move |entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let stat = Stat::read(pid).filter(|stat| stat.parent == parent)?;
+        Some((pid, stat))
+    })
 }
 
 struct Stat {
