@@ -72,7 +72,7 @@ impl Elasticsearch {
         );
         let answer: Value = self.send(Method::GET, &path, None)?;
         let found = answer.as_object().and_then(|indices| indices.values().next());
-        let settings = found.map(|index| &index["settings"]["index"]).unwrap_or(&Value::Null);
+        let settings = found.map_or(&Value::Null, |index| &index["settings"]["index"]);
         Ok(IndexSettings::deserialize(settings).unwrap_or_default())
     }
 

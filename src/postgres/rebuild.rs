@@ -158,8 +158,9 @@ pub fn request(
     .map_err(Error::query("ask for a new index"))
 }
 
-/// Asks for the new index of a kind to be removed, and moves the epoch: from now on the live index alone
-/// counts. Returns false if there is none, or if it is taking the place of the live one. One statement.
+/// Asks for the new index of a kind to be removed, and moves the epoch: the live one alone counts from now on.
+///
+/// Returns false if there is none, or if it is taking the place of the live one. One statement.
 ///
 /// # Errors
 ///

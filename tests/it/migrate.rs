@@ -281,23 +281,25 @@ fn our_columns_and_tables_are_described() {
 
 // What is refused ---------------------------------------------------------------------------------
 
-#[test]
-fn what_cannot_work_is_refused_before_anything_is_changed() {
-    let database = Database::new("refused");
+/// Makes sure that a catalogue with this change is refused, with these reasons, and stays as it is.
+#[track_caller]
+fn check_not_followed(database: &Database, change: &str, expected: &[&str]) {
     let mut client = database.client();
-    let mut check = |change: &str, expected: &[&str]| {
-        let sql = format!(
-            "DROP SCHEMA IF EXISTS content CASCADE; {DJANGO} DROP VIEW content.best; {change}"
-        );
-        client.batch_execute(&sql).unwrap_or_else(|err| panic!("{change}: {err:?}"));
-        let before = load_definition(&mut client);
-        let outcome = run(etl(&["migrate", "--database-url", &database.url()]));
-        assert_eq!(outcome.code, Some(1), "{change}\n{outcome}");
-        let line = format!("etl: cannot follow this catalogue: {}\n", expected.join("; "));
-        assert_eq!((&*outcome.stderr, &*outcome.stdout), (&*line, ""), "{change}\n{outcome}");
-        assert_eq!(load_definition(&mut client), before, "{change}");
-    };
+    let sql =
+        format!("DROP SCHEMA IF EXISTS content CASCADE; {DJANGO} DROP VIEW content.best; {change}");
+    client.batch_execute(&sql).unwrap_or_else(|err| panic!("{change}: {err:?}"));
+    let before = load_definition(&mut client);
+    let outcome = run(etl(&["migrate", "--database-url", &database.url()]));
+    assert_eq!(outcome.code, Some(1), "{change}\n{outcome}");
+    let line = format!("etl: cannot follow this catalogue: {}\n", expected.join("; "));
+    assert_eq!((&*outcome.stderr, &*outcome.stdout), (&*line, ""), "{change}\n{outcome}");
+    assert_eq!(load_definition(&mut client), before, "{change}");
+}
 
+#[test]
+fn columns_that_cannot_be_followed_are_refused_before_anything_is_changed() {
+    let database = Database::new("refused_columns");
+    let check = |change: &str, expected: &[&str]| check_not_followed(&database, change, expected);
     check(
         "ALTER TABLE content.film_work DROP COLUMN description",
         &["the column content.film_work.description is missing"],
@@ -334,6 +336,12 @@ fn what_cannot_work_is_refused_before_anything_is_changed() {
          CREATE UNIQUE INDEX ON content.film_work (id, title)",
         &["content.film_work has no primary key or unique index on id"],
     );
+}
+
+#[test]
+fn tables_that_cannot_be_followed_are_refused_before_anything_is_changed() {
+    let database = Database::new("refused_tables");
+    let check = |change: &str, expected: &[&str]| check_not_followed(&database, change, expected);
     check(
         "DROP TABLE content.genre;
          CREATE TABLE content.genre (id uuid PRIMARY KEY, name text, description text, modified timestamptz)

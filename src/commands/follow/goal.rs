@@ -38,6 +38,7 @@ const BEGIN_MAX: Duration = Duration::from_secs(30);
 
 impl Goal {
     /// Returns true if the run is to end by itself.
+    #[must_use]
     pub fn has_end(&self) -> bool {
         !matches!(self, Self::Never)
     }
@@ -97,6 +98,7 @@ impl Goal {
 
 impl Rebuilt {
     /// These new indices were just asked for.
+    #[must_use]
     pub fn new(indices: Vec<(Kind, String)>) -> Self {
         Self { indices, asked: Instant::now(), told: Cell::new(Instant::now()) }
     }

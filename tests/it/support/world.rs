@@ -123,7 +123,7 @@ impl World {
     #[allow(dead_code, reason = "the torture test has one engine")]
     pub fn on_engine(name: &str, engine_url: String) -> Self {
         let (database, engine) = (Database::new(name), Engine::on_server(engine_url, name));
-        Self { client: database.client(), database, engine }
+        Self { kinds: "movies", client: database.client(), database, engine }
     }
 
     fn of_database(name: &str, database: Database, sql: &str) -> Self {
