@@ -139,6 +139,8 @@ fn usurp(stage: &Stage, rng: &mut Rng) {
     let reading = if rng.u8(..3) == 0 { Reading::Documents } else { Reading::Deletions };
     relay.hold(reading);
     if wait_until(1_500, || relay.is_holding()) {
+        // Then it believes in its lead for almost three seconds more.
+        wait_until(1_200, || relay.has_just_pinged());
         relay.cut_lead();
         // The rival's request is carried out, and its answer under way …
         let is_slow = reading == Reading::Documents || rng.u8(..3) == 0;
@@ -148,15 +150,18 @@ fn usurp(stage: &Stage, rng: &mut Rng) {
         let requests = rival.bulk_requests();
         if wait_until(2_500, || rival.bulk_requests() > requests) {
             // … or some more have been answered.
-            stage.pause(rng, 30, if is_slow { 300 } else { 900 });
-            stage.history.count("leaders held back until another led", &format!("{reading:?}"));
+            stage.pause(rng, 30, if is_slow { 300 } else { 700 });
             // What is sent now is not to be put right by the next change of the same films.
             move_focus(rng);
-            stage.set_mood(Mood::Nothing);
+            let requests = stage.proxies[slot].bulk_requests();
+            relay.release();
+            if wait_until(200, || stage.proxies[slot].bulk_requests() > requests) {
+                stage.history.count("sent after the lead was lost", &format!("{reading:?}"));
+                stage.set_mood(Mood::Nothing);
+            }
         }
     }
     relay.release();
-    stage.pause(rng, 50, 200);
 }
 
 /// Waits so many milliseconds at most. Returns whether it came to be.

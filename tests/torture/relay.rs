@@ -33,6 +33,8 @@ struct Shared {
     is_holding: AtomicBool,
     /// To the server, of the sessions that lead or want to.
     leads: Mutex<Vec<TcpStream>>,
+    /// When such a session has last asked something.
+    pinged_at: Mutex<Option<Instant>>,
     ended: AtomicBool,
 }
 
@@ -82,6 +84,13 @@ impl Relay {
         self.shared.is_holding.store(false, Ordering::SeqCst);
     }
 
+    /// Whether the session of the lead has just shown that it is alive, and been answered.
+    pub fn has_just_pinged(&self) -> bool {
+        let pinged_at = *self.shared.pinged_at.lock().unwrap();
+        let just = Duration::from_millis(30)..Duration::from_millis(150);
+        pinged_at.is_some_and(|at| just.contains(&at.elapsed()))
+    }
+
     /// Ends the session of the lead for the server, and not for the process: to that one the server is
     /// silent.
     pub fn cut_lead(&self) {
@@ -107,26 +116,30 @@ impl Shared {
         let _ = client.set_nodelay(true);
         let _ = server.set_nodelay(true);
         let (Ok(from), Ok(to)) = (client.try_clone(), server.try_clone()) else { return };
-        let is_cut = Arc::new(AtomicBool::new(false));
-        let (shared, cut) = (Arc::clone(self), Arc::clone(&is_cut));
-        thread::spawn(move || shared.relay_requests(from, to, &cut));
-        thread::spawn(move || relay_answers(server, client, &is_cut));
+        let is_lead = Arc::new(AtomicBool::new(false));
+        let (shared, leads) = (Arc::clone(self), Arc::clone(&is_lead));
+        thread::spawn(move || shared.relay_requests(from, to, &leads));
+        thread::spawn(move || relay_answers(server, client, &is_lead));
     }
 
-    fn relay_requests(&self, mut client: TcpStream, mut server: TcpStream, is_cut: &AtomicBool) {
+    /// `is_lead` becomes true when the session leads, or wants to.
+    fn relay_requests(&self, mut client: TcpStream, mut server: TcpStream, is_lead: &AtomicBool) {
         let mut session = Session::default();
         let mut buffer = [0; 16_384];
         while let Ok(count @ 1..) = client.read(&mut buffer) {
             let request = &buffer[..count];
-            if !is_cut.load(Ordering::SeqCst) && contains(request, b"etl leader ") {
-                is_cut.store(true, Ordering::SeqCst);
+            if !is_lead.load(Ordering::SeqCst) && contains(request, b"etl leader ") {
+                is_lead.store(true, Ordering::SeqCst);
                 self.leads.lock().unwrap().extend(server.try_clone());
+            }
+            if is_lead.load(Ordering::SeqCst) {
+                *self.pinged_at.lock().unwrap() = Some(Instant::now());
             }
             if session.is_about_to_send(request).is_some_and(|reading| self.takes(reading)) {
                 self.wait_for_release();
             }
             // What comes after the end of a lead goes nowhere.
-            if server.write_all(request).is_err() && !is_cut.load(Ordering::SeqCst) {
+            if server.write_all(request).is_err() && !is_lead.load(Ordering::SeqCst) {
                 break;
             }
         }
@@ -149,15 +162,15 @@ impl Shared {
     }
 }
 
-/// `keeps_secret`: the session leads, or wants to. That it has ended is told with delay.
-fn relay_answers(mut server: TcpStream, mut client: TcpStream, keeps_secret: &AtomicBool) {
+/// That the session of a lead has ended is told late.
+fn relay_answers(mut server: TcpStream, mut client: TcpStream, is_lead: &AtomicBool) {
     let mut buffer = [0; 16_384];
     while let Ok(count @ 1..) = server.read(&mut buffer) {
         if client.write_all(&buffer[..count]).is_err() {
             break;
         }
     }
-    if keeps_secret.load(Ordering::SeqCst) {
+    if is_lead.load(Ordering::SeqCst) {
         thread::sleep(HELD_MAX);
     }
     let _ = server.shutdown(Shutdown::Both);
