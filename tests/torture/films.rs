@@ -51,26 +51,36 @@ pub fn film_hold(rng: &mut Rng) -> Vec<String> {
 
 /// As if it had been done while the clock was ahead: for everybody after, the clock has stepped back.
 pub fn film_edit_ahead(rng: &mut Rng) -> Vec<String> {
+    let ahead = rng.choice(["1 second", "1 minute", "1 hour", "1 year"]).expect("some times");
     let film = film(rng);
-    edit_ahead(rng, &film)
+    edit_ahead(rng, &film, ahead)
 }
 
-fn edit_ahead(rng: &mut Rng, film: &str) -> Vec<String> {
-    let ahead = rng.choice(["1 second", "1 minute", "1 hour", "1 year"]).expect("some times");
+fn edit_ahead(rng: &mut Rng, films: &str, ahead: &str) -> Vec<String> {
     vec![
-        format!("{UPDATE} SET title = '{}' {film}", word(rng)),
+        format!("{UPDATE} SET title = '{}' {films}", word(rng)),
         "SELECT set_config('etl.syncing', 'on', true)".to_owned(),
-        format!("{UPDATE} SET touched_at = touched_at + interval '{ahead}' {film}"),
+        format!("{UPDATE} SET touched_at = touched_at + interval '{ahead}' {films}"),
         "SELECT set_config('etl.syncing', 'off', true)".to_owned(),
     ]
 }
 
-/// Those that everybody works on. Where they come back, their rows are older than their deletion.
+/// Those that everybody works on. Where they come back at once, their rows are older than their
+/// deletion. A moment later they are not any more: whoever takes the time of sending for a version would
+/// else never have the highest one.
 pub fn films_delete_ahead(rng: &mut Rng) -> Vec<String> {
-    let films = format!("WHERE id IN ({})", focus().join(", "));
-    let mut sql = edit_ahead(rng, &films);
-    sql.push(format!("{DELETE} {films}"));
+    let mut sql = edit_ahead(rng, &films(), "10 seconds");
+    sql.push(films_delete());
     sql
+}
+
+/// Those that everybody works on.
+pub fn films_delete() -> String {
+    format!("{DELETE} {}", films())
+}
+
+fn films() -> String {
+    format!("WHERE id IN ({})", focus().join(", "))
 }
 
 /// Those of the films that everybody works on which are not there.

@@ -150,7 +150,10 @@ fn usurp(stage: &Stage, rng: &mut Rng) {
         let requests = rival.bulk_requests();
         if wait_until(2_500, || rival.bulk_requests() > requests) {
             // … or some more have been answered.
-            stage.pause(rng, 30, if is_slow { 300 } else { 700 });
+            if !is_slow {
+                wait_until(1_000, || rival.bulk_requests() > requests + 2);
+            }
+            stage.pause(rng, 30, 300);
             // What is sent now is not to be put right by the next change of the same films.
             move_focus(rng);
             let requests = stage.proxies[slot].bulk_requests();
