@@ -315,6 +315,31 @@ fn what_is_late_of_an_earlier_term_is_refused() {
     assert_eq!(world.engine.indices(), [name]);
 }
 
+/// In the same term, so that the alias lets it through; the version alone refuses it.
+#[test]
+fn what_a_sweep_has_deleted_is_not_brought_back_by_a_request_that_arrives_twice() {
+    let mut world = World::new("rivals_sweep");
+    world.sql(FILMS);
+    // By a clock that was ahead: what a sweep takes for a version at the TRUNCATE is lower.
+    world.sql(
+        "SET etl.syncing = 'on';
+         UPDATE content.film_work SET touched_at = touched_at + interval '1 hour';
+         SET etl.syncing = 'off'",
+    );
+    let proxy = Proxy::new(&world.engine.url);
+    let leader = start_leader(&mut world, &["--elasticsearch-url", &proxy.url]);
+    let requests = proxy.recorded();
+    assert!(!requests.is_empty(), "it has sent the films");
+    world.sql("TRUNCATE content.film_work CASCADE");
+    world.wait_in_step();
+    for request in &requests {
+        let answer = proxy.deliver(request).expect("an answer");
+        assert!(answer.contains("version_conflict_engine_exception"), "{answer}");
+    }
+    world.check_in_step();
+    leader.end();
+}
+
 // Each defence alone --------------------------------------------------------------------------
 
 /// Replaces the functions that ask for the epoch by ones that do not.

@@ -4,7 +4,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use fastrand::Rng;
 
-use crate::links::{change_role, link, link_and_unlink, link_film, link_table, repoint, unlink};
+use crate::films::{
+    DELETE, FUTURE, UPDATE, film, film_edit, film_edit_ahead, film_hold, film_insert, film_new_id,
+    film_rating, film_reinsert, films_delete, films_delete_ahead, films_insert,
+};
+use crate::links::{change_role, link, link_and_unlink, link_table, repoint, unlink};
 
 /// What a writer does in one transaction.
 pub struct Change {
@@ -25,7 +29,7 @@ const FOCUS_FILMS: u32 = 6;
 type Make = fn(&mut Rng) -> Vec<String>;
 
 /// How often each kind comes, in relation to the others.
-const KINDS: [(&str, u32, Make); 29] = [
+const KINDS: [(&str, u32, Make); 32] = [
     ("film inserted", 14, film_insert),
     ("film edited", 10, |rng| vec![film_edit(rng, ", modified = now()")]),
     ("film edited without modified", 10, |rng| vec![film_edit(rng, "")]),
@@ -37,7 +41,10 @@ const KINDS: [(&str, u32, Make); 29] = [
     ("film held, and left as it is", 6, film_hold),
     ("film saved unchanged", 3, |rng| vec![format!("{} SET title = title {}", UPDATE, film(rng))]),
     ("film deleted", 9, |rng| vec![format!("{DELETE} {}", film(rng))]),
+    ("films deleted", 3, |_| vec![films_delete()]),
+    ("films deleted by a clock that was ahead", 3, films_delete_ahead),
     ("film deleted and inserted", 5, film_reinsert),
+    ("films inserted again", 7, films_insert),
     ("film id changed", 3, film_new_id),
     ("film sent again by hand", 4, |rng| {
         vec![format!("{} SET indexed_at = NULL {}", UPDATE, film(rng))]
@@ -59,14 +66,10 @@ const KINDS: [(&str, u32, Make); 29] = [
     ("truncated", 1, truncate),
 ];
 
-const UPDATE: &str = "UPDATE content.film_work";
-const DELETE: &str = "DELETE FROM content.film_work";
-const FUTURE: &str = ", modified = now() + interval '1 hour'";
-
 /// Draws a transaction.
 pub fn draw(rng: &mut Rng) -> Change {
     if rng.u8(..25) == 0 {
-        FOCUS.store(rng.u32(..FILMS), Ordering::Relaxed);
+        move_focus(rng);
     }
     let total: u32 = KINDS.iter().map(|(_, weight, _)| weight).sum();
     let mut left = rng.u32(..total);
@@ -83,13 +86,18 @@ pub fn draw(rng: &mut Rng) -> Change {
     unreachable!("the weights sum up to their total")
 }
 
+/// Lets everybody work on other films from now on.
+pub fn move_focus(rng: &mut Rng) {
+    FOCUS.store(rng.u32(..FILMS), Ordering::Relaxed);
+}
+
 /// A catalogue to begin with.
 pub fn fill(rng: &mut Rng) -> Vec<String> {
     let mut sql = Vec::new();
     sql.extend((0..PERSONS).map(|_| insert_related(rng, "person", "full_name", PERSONS)));
     sql.extend((0..GENRES * 2).map(|_| insert_related(rng, "genre", "name", GENRES)));
     for _ in 0..FILMS {
-        FOCUS.store(rng.u32(..FILMS), Ordering::Relaxed);
+        move_focus(rng);
         sql.extend(film_insert(rng));
     }
     sql.extend((0..FILMS * 3).map(|_| link(rng)));
@@ -117,81 +125,15 @@ pub fn any(rng: &mut Rng, kind: &str, count: u32) -> String {
     id(kind, (first + rng.u32(..width)) % count)
 }
 
-fn film(rng: &mut Rng) -> String {
-    format!("WHERE id = {}", any(rng, "film", FILMS))
+/// The ids of the films that everybody works on.
+pub fn focus() -> Vec<String> {
+    let first = FOCUS.load(Ordering::Relaxed);
+    (first..first + FOCUS_FILMS).map(|number| id("film", number % FILMS)).collect()
 }
 
-fn word(rng: &mut Rng) -> String {
+pub fn word(rng: &mut Rng) -> String {
     let language = rng.choice(["night", "ночь", "naïve", "夜", "''quoted''"]).expect("some words");
     format!("{language} {}", rng.u32(..))
-}
-
-fn film_insert(rng: &mut Rng) -> Vec<String> {
-    let id = any(rng, "film", FILMS);
-    let mut sql = vec![insert_film(rng, &id)];
-    sql.extend((0..rng.u32(..4)).map(|_| link_film(rng, &id)));
-    sql
-}
-
-fn insert_film(rng: &mut Rng, id: &str) -> String {
-    format!(
-        "INSERT INTO content.film_work (id, title, description, rating) VALUES ({id}, '{}', '{}', {}) ON CONFLICT DO NOTHING",
-        word(rng),
-        word(rng),
-        rating(rng)
-    )
-}
-
-fn rating(rng: &mut Rng) -> String {
-    match rng.u8(..8) {
-        0 => "NULL".to_owned(),
-        1 => "'NaN'".to_owned(),
-        _ => format!("{}.{}", rng.u8(..10), rng.u8(..10)),
-    }
-}
-
-fn film_edit(rng: &mut Rng, modified: &str) -> String {
-    format!("{UPDATE} SET title = '{}'{modified} {}", word(rng), film(rng))
-}
-
-/// As by Django's `select_for_update`.
-fn film_hold(rng: &mut Rng) -> Vec<String> {
-    vec![
-        format!("SELECT FROM content.film_work {} FOR UPDATE", film(rng)),
-        format!("SELECT pg_sleep({})", rng.choice(["0.05", "0.2", "0.8"]).expect("some times")),
-    ]
-}
-
-/// As if it had been done while the clock was ahead: for everybody after, the clock has stepped back.
-fn film_edit_ahead(rng: &mut Rng) -> Vec<String> {
-    let film = film(rng);
-    let ahead = rng.choice(["1 second", "1 minute", "1 hour", "1 year"]).expect("some times");
-    vec![
-        format!("{UPDATE} SET title = '{}' {film}", word(rng)),
-        "SELECT set_config('etl.syncing', 'on', true)".to_owned(),
-        format!("{UPDATE} SET touched_at = touched_at + interval '{ahead}' {film}"),
-        "SELECT set_config('etl.syncing', 'off', true)".to_owned(),
-    ]
-}
-
-fn film_rating(rng: &mut Rng) -> Vec<String> {
-    vec![format!("{UPDATE} SET rating = {}, description = NULL {}", rating(rng), film(rng))]
-}
-
-fn film_reinsert(rng: &mut Rng) -> Vec<String> {
-    let id = any(rng, "film", FILMS);
-    let mut sql = vec![format!("{DELETE} WHERE id = {id}"), insert_film(rng, &id)];
-    sql.extend((0..rng.u32(..3)).map(|_| link_film(rng, &id)));
-    sql
-}
-
-fn film_new_id(rng: &mut Rng) -> Vec<String> {
-    let (old, new) = (any(rng, "film", FILMS), any(rng, "film", FILMS));
-    vec![
-        format!("DELETE FROM content.genre_film_work WHERE film_work_id = {old}"),
-        format!("DELETE FROM content.person_film_work WHERE film_work_id = {old}"),
-        format!("{UPDATE} SET id = {new} WHERE id = {old}"),
-    ]
 }
 
 fn rename(rng: &mut Rng, table: &str, column: &str, count: u32) -> String {

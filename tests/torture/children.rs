@@ -14,7 +14,7 @@ use crate::support::command::{Outcome, etl, run};
 
 /// The two `etl start`.
 pub struct Children {
-    database_url: String,
+    database_urls: [String; 2],
     prefix: String,
     engine_urls: [String; 2],
     logs: [PathBuf; 2],
@@ -23,10 +23,10 @@ pub struct Children {
 
 impl Children {
     /// None runs yet.
-    pub fn new(database_url: String, prefix: String, engine_urls: [String; 2]) -> Self {
+    pub fn new(database_urls: [String; 2], prefix: String, engine_urls: [String; 2]) -> Self {
         let folder = env::temp_dir();
         let logs = [0, 1].map(|slot| folder.join(format!("etl_torture_{}_{slot}", process::id())));
-        Self { database_url, prefix, engine_urls, logs, slots: Mutex::default() }
+        Self { database_urls, prefix, engine_urls, logs, slots: Mutex::default() }
     }
 
     fn slots(&self) -> MutexGuard<'_, [Option<Child>; 2]> {
@@ -37,7 +37,7 @@ impl Children {
     pub fn command(&self, slot: usize, args: &[&str]) -> Command {
         let mut command = etl(args);
         command
-            .env("DATABASE_URL", &self.database_url)
+            .env("DATABASE_URL", &self.database_urls[slot])
             .env("ELASTICSEARCH_URL", &self.engine_urls[slot])
             .env("ETL_INDEX_PREFIX", &self.prefix);
         command

@@ -9,11 +9,13 @@
 mod changes; // random transactions
 mod check; // is the index what the database says?
 mod children; // the two processes under test
+mod films; // random statements about films
 mod history; // what was done
 mod index; // faults of the index
 mod links; // random statements about links
 mod network; // faults between the program and the engine
 mod processes; // faults of processes
+mod relay; // faults between the program and PostgreSQL
 mod servers; // faults of the servers
 mod stage; // what all threads share
 #[expect(dead_code, reason = "the other tests need more of it")]
@@ -27,7 +29,7 @@ use std::{env, thread};
 
 use fastrand::Rng;
 
-use stage::{EndOnDrop, Stage};
+use stage::{EndOnDrop, Mood, Stage};
 use support::world::World;
 
 const WRITERS: u64 = 3;
@@ -35,7 +37,7 @@ const WRITERS: u64 = 3;
 /// Between two checks.
 const SEGMENT: Duration = Duration::from_secs(10);
 
-/// From here on servers are restarted, too.
+/// From here on servers are restarted, too, unless `TORTURE_RESTARTS` is 0.
 const LONG_S: u64 = 120;
 
 fn main() -> ExitCode {
@@ -52,7 +54,8 @@ fn main() -> ExitCode {
     for sql in changes::fill(&mut Rng::with_seed(seed)) {
         world.sql(&sql);
     }
-    let stage = Stage::new(&world, seconds >= LONG_S);
+    let restarts = seconds >= LONG_S && number("TORTURE_RESTARTS") != Some(0);
+    let stage = Stage::new(&world, restarts);
     let result = torture(&mut world, &stage, seed, Duration::from_secs(seconds));
     let now = stage.history.now();
     eprintln!("{now:.1} s of torture, TORTURE_SEED={seed}\n{}", stage.history.summary());
@@ -85,8 +88,13 @@ fn torture(world: &mut World, stage: &Stage, seed: u64, time: Duration) -> Resul
         }
         scope.spawn(move || processes::run(stage, rng(11)));
         scope.spawn(move || network::run(stage, rng(12)));
+        let mut rng = rng(13);
         loop {
-            thread::sleep(SEGMENT.min(time.saturating_sub(started.elapsed())));
+            stage.set_mood(Mood::draw(&mut rng));
+            let ends = (Instant::now() + SEGMENT).min(started + time);
+            while Instant::now() < ends && stage.mood() != Mood::Nothing {
+                thread::sleep(Duration::from_millis(20));
+            }
             let _quiet = stage.gate.write().unwrap();
             stage.calm();
             check::check(world, stage)?;

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use postgres::{Client, Error};
 
 use crate::index::searched;
-use crate::stage::Stage;
+use crate::stage::{Mood, Stage};
 use crate::support::proxy::Fault;
 
 const FAULTS: [Fault; 16] = [
@@ -34,16 +34,17 @@ pub fn run(stage: &Stage, mut rng: Rng) {
     // Changes of rows whose documents were written by hand, that could not be made yet.
     let mut to_follow: Vec<String> = Vec::new();
     while !stage.has_ended() || !to_follow.is_empty() {
-        stage.pause(&mut rng, 100, 1_200);
+        stage.pause(&mut rng, 100, if stage.mood() == Mood::Anything { 1_200 } else { 300 });
         let gate = stage.gate.read().unwrap();
         if stage.has_ended() {
             return;
         }
-        match rng.u8(..10) {
-            0..4 => break_requests(stage, &mut rng),
-            4 => take_away(stage, &mut rng),
-            5..8 => replay(stage, &mut rng),
-            _ => write_by_hand(stage, &mut rng, &mut to_follow),
+        match (stage.mood(), rng.u8(..10)) {
+            (Mood::LateRequests, _) | (Mood::Anything, 5..8) => replay(stage, &mut rng),
+            (Mood::Anything, 0..4) => break_requests(stage, &mut rng),
+            (Mood::Anything, 4) => take_away(stage, &mut rng),
+            (Mood::Anything, _) => write_by_hand(stage, &mut rng, &mut to_follow),
+            (Mood::LostLead | Mood::Nothing, _) => (),
         }
         while !to_follow.is_empty() {
             follow(stage, &mut to_follow);
@@ -88,7 +89,8 @@ fn replay(stage: &Stage, rng: &mut Rng) {
             continue;
         }
         // Old ones mostly go through an alias that was replaced; young ones do not.
-        let oldest = if rng.bool() { count } else { count.min(10) };
+        let young = if stage.mood() == Mood::LateRequests { 100 } else { 10 };
+        let oldest = if rng.bool() { count } else { count.min(young) };
         let age = rng.usize(..oldest);
         if proxy.deliver(&recorded[count - 1 - age]).is_some() {
             stage.history.count("faults", "late request");

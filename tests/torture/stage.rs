@@ -5,12 +5,38 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
 use std::time::Duration;
 
+use fastrand::Rng;
 use postgres::{Client, NoTls};
 
 use crate::children::Children;
 use crate::history::History;
+use crate::relay::Relay;
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::world::World;
+
+/// What is broken between two checks. Some faults are seen only where no other one comes in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    /// Anything.
+    Anything,
+    /// Requests arrive late, in the term in which they were sent.
+    LateRequests,
+    /// A lead is lost unnoticed, once.
+    LostLead,
+    /// Nothing more: it is time for a check.
+    Nothing,
+}
+
+impl Mood {
+    /// Draws what is broken next.
+    pub fn draw(rng: &mut Rng) -> Self {
+        match rng.u8(..5) {
+            0 | 1 => Self::Anything,
+            2 => Self::LateRequests,
+            _ => Self::LostLead,
+        }
+    }
+}
 
 /// What all threads share.
 pub struct Stage {
@@ -23,10 +49,14 @@ pub struct Stage {
     pub database_url: String,
     pub prefix: String,
     pub engine_url: String,
+    /// What is broken in the present segment.
+    mood: Mutex<Mood>,
     /// Held by whoever lets a request of the past arrive, and as long as none may.
     pub replays: Mutex<()>,
     /// In front of the engine, one for each of the processes.
     pub proxies: [Proxy; 2],
+    /// In front of PostgreSQL, the same.
+    pub relays: [Relay; 2],
     pub children: Arc<Children>,
     /// Whether the run is long enough for servers to be restarted.
     pub is_long: bool,
@@ -37,11 +67,14 @@ impl Stage {
     pub fn new(world: &World, is_long: bool) -> Self {
         let proxies = [(); 2].map(|()| Proxy::new(&world.engine.url));
         let urls = [0, 1].map(|slot: usize| proxies[slot].url.clone());
-        let children = Children::new(world.database.url(), world.engine.prefix.clone(), urls);
+        let relays = [(); 2].map(|()| Relay::new(&world.database.url()));
+        let database_urls = [0, 1].map(|slot: usize| relays[slot].url.clone());
+        let children = Children::new(database_urls, world.engine.prefix.clone(), urls);
         Self {
             gate: RwLock::new(()),
             ended: AtomicBool::new(false),
             restarted: AtomicBool::new(false),
+            mood: Mutex::new(Mood::Anything),
             history: History::new(),
             database_url: world.database.url(),
             prefix: world.engine.prefix.clone(),
@@ -49,6 +82,7 @@ impl Stage {
             children: Arc::new(children),
             replays: Mutex::new(()),
             proxies,
+            relays,
             is_long,
         }
     }
@@ -58,10 +92,21 @@ impl Stage {
         self.ended.load(Ordering::SeqCst)
     }
 
+    /// What is broken in the present segment.
+    pub fn mood(&self) -> Mood {
+        *self.mood.lock().unwrap()
+    }
+
+    /// Sets what is broken from now on. `Nothing` asks for a check.
+    pub fn set_mood(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
     /// Ends all faults.
     pub fn calm(&self) {
         self.plan(&[]);
         self.set_up(true);
+        self.relays.iter().for_each(Relay::release);
         self.children.signal(&[0, 1], "-CONT");
         self.children.revive(&self.history);
     }
@@ -97,7 +142,7 @@ impl Stage {
     }
 
     /// Pauses for a random time up to this many milliseconds.
-    pub fn pause(&self, rng: &mut fastrand::Rng, from: u64, to: u64) {
+    pub fn pause(&self, rng: &mut Rng, from: u64, to: u64) {
         if !self.has_ended() {
             thread::sleep(Duration::from_millis(rng.u64(from..to)));
         }

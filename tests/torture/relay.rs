@@ -1,0 +1,234 @@
+//! What stands between a process and PostgreSQL: it holds the process back right before it sends, and
+//! lets the session of its lead end without telling it.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What a process has read, and is about to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Films and what belongs to them.
+    Documents,
+    /// Films that are to be deleted.
+    Deletions,
+}
+
+/// A relay on a port of its own, in front of PostgreSQL.
+pub struct Relay {
+    /// The URL of the database, through the relay.
+    pub url: String,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    upstream: String,
+    /// After which reading the next last statement before sending is held back.
+    planned: Mutex<Option<Reading>>,
+    is_holding: AtomicBool,
+    /// To the server, of the sessions that lead or want to.
+    leads: Mutex<Vec<TcpStream>>,
+    /// When such a session has last asked something.
+    pinged_at: Mutex<Option<Instant>>,
+    ended: AtomicBool,
+}
+
+/// Nothing is held back for longer, and no end is kept secret for longer.
+const HELD_MAX: Duration = Duration::from_secs(10);
+
+impl Relay {
+    /// Starts a relay in front of the server of this URL. Without a host (a socket in a folder) there is
+    /// none, and nothing is held back.
+    pub fn new(database_url: &str) -> Self {
+        let (scheme, rest) = database_url.split_once("://").expect("DATABASE_URL is a URL");
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        if host.is_empty() {
+            return Self { url: database_url.to_owned(), shared: Arc::default() };
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind a port");
+        let address = listener.local_addr().expect("a bound port");
+        let upstream = if host.contains(':') { host.to_owned() } else { format!("{host}:5432") };
+        let shared = Arc::new(Shared { upstream, ..Shared::default() });
+        let accepting = Arc::clone(&shared);
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if accepting.ended.load(Ordering::SeqCst) {
+                    return;
+                }
+                accepting.connect(client);
+            }
+        });
+        let at = if user.is_empty() { "" } else { "@" };
+        Self { url: format!("{scheme}://{user}{at}{address}{path}"), shared }
+    }
+
+    /// Holds the process back when it has read something of this kind and is about to send it.
+    pub fn hold(&self, reading: Reading) {
+        *self.shared.planned.lock().unwrap() = Some(reading);
+    }
+
+    /// Whether the process is held back.
+    pub fn is_holding(&self) -> bool {
+        self.shared.is_holding.load(Ordering::SeqCst)
+    }
+
+    /// Lets the process go on.
+    pub fn release(&self) {
+        *self.shared.planned.lock().unwrap() = None;
+        self.shared.is_holding.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether the session of the lead has just shown that it is alive, and been answered.
+    pub fn has_just_pinged(&self) -> bool {
+        let pinged_at = *self.shared.pinged_at.lock().unwrap();
+        let just = Duration::from_millis(30)..Duration::from_millis(150);
+        pinged_at.is_some_and(|at| just.contains(&at.elapsed()))
+    }
+
+    /// Ends the session of the lead for the server, and not for the process: to that one the server is
+    /// silent.
+    pub fn cut_lead(&self) {
+        for lead in self.shared.leads.lock().unwrap().drain(..) {
+            let _ = lead.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        self.release();
+        // Wakes the thread that accepts.
+        let _ = TcpStream::connect(&self.shared.upstream);
+    }
+}
+
+impl Shared {
+    /// Relays one connection in two threads, until either side ends it.
+    fn connect(self: &Arc<Self>, client: TcpStream) {
+        let Ok(server) = TcpStream::connect(&self.upstream) else { return };
+        let _ = client.set_nodelay(true);
+        let _ = server.set_nodelay(true);
+        let (Ok(from), Ok(to)) = (client.try_clone(), server.try_clone()) else { return };
+        let is_lead = Arc::new(AtomicBool::new(false));
+        let (shared, leads) = (Arc::clone(self), Arc::clone(&is_lead));
+        thread::spawn(move || shared.relay_requests(from, to, &leads));
+        thread::spawn(move || relay_answers(server, client, &is_lead));
+    }
+
+    /// `is_lead` becomes true when the session leads, or wants to.
+    fn relay_requests(&self, mut client: TcpStream, mut server: TcpStream, is_lead: &AtomicBool) {
+        let mut session = Session::default();
+        let mut buffer = [0; 16_384];
+        while let Ok(count @ 1..) = client.read(&mut buffer) {
+            let request = &buffer[..count];
+            if !is_lead.load(Ordering::SeqCst) && contains(request, b"etl leader ") {
+                is_lead.store(true, Ordering::SeqCst);
+                self.leads.lock().unwrap().extend(server.try_clone());
+            }
+            if is_lead.load(Ordering::SeqCst) {
+                *self.pinged_at.lock().unwrap() = Some(Instant::now());
+            }
+            if session.is_about_to_send(request).is_some_and(|reading| self.takes(reading)) {
+                self.wait_for_release();
+            }
+            // What comes after the end of a lead goes nowhere.
+            if server.write_all(request).is_err() && !is_lead.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+        let _ = server.shutdown(Shutdown::Both);
+        let _ = client.shutdown(Shutdown::Both);
+    }
+
+    /// Whether this is what is to be held back. Only once.
+    fn takes(&self, reading: Reading) -> bool {
+        self.planned.lock().unwrap().take_if(|planned| *planned == reading).is_some()
+    }
+
+    fn wait_for_release(&self) {
+        let deadline = Instant::now() + HELD_MAX;
+        self.is_holding.store(true, Ordering::SeqCst);
+        while self.is_holding.load(Ordering::SeqCst) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.is_holding.store(false, Ordering::SeqCst);
+    }
+}
+
+/// That the session of a lead has ended is told late.
+fn relay_answers(mut server: TcpStream, mut client: TcpStream, is_lead: &AtomicBool) {
+    let mut buffer = [0; 16_384];
+    while let Ok(count @ 1..) = server.read(&mut buffer) {
+        if client.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    if is_lead.load(Ordering::SeqCst) {
+        thread::sleep(HELD_MAX);
+    }
+    let _ = server.shutdown(Shutdown::Both);
+    let _ = client.shutdown(Shutdown::Both);
+}
+
+/// What is known of a session by its statements.
+#[derive(Default)]
+struct Session {
+    /// Prepared statements, by their names.
+    statements: HashMap<Vec<u8>, Statement>,
+    last: Option<Reading>,
+}
+
+#[derive(Clone, Copy)]
+enum Statement {
+    Reads(Reading),
+    /// The last one before a bulk request.
+    FlushesLog,
+}
+
+impl Session {
+    /// Reads a message of the client. Returns what was read before, if this is the last one before that is
+    /// sent.
+    fn is_about_to_send(&mut self, message: &[u8]) -> Option<Reading> {
+        let mut words = message.get(5..)?.split(|byte| *byte == 0);
+        let statement = match message[0] {
+            // Parse: the name of the statement, its text.
+            b'P' => {
+                let (name, statement) = (words.next()?, Statement::of(words.next()?)?);
+                self.statements.insert(name.to_owned(), statement);
+                return None;
+            }
+            // Bind: the name of a portal, that of the statement.
+            b'B' => *self.statements.get(words.nth(1)?)?,
+            _ => return None,
+        };
+        match statement {
+            Statement::Reads(reading) => {
+                self.last = Some(reading);
+                None
+            }
+            Statement::FlushesLog => self.last,
+        }
+    }
+}
+
+impl Statement {
+    fn of(sql: &[u8]) -> Option<Self> {
+        let marks: [(&[u8], Self); 3] = [
+            (b"pg_current_wal_flush_lsn", Self::FlushesLog),
+            (b"o.op = 'tombstone'", Self::Reads(Reading::Deletions)),
+            (b"FROM content.genre_film_work", Self::Reads(Reading::Documents)),
+        ];
+        marks.into_iter().find(|(mark, _)| contains(sql, mark)).map(|(_, statement)| statement)
+    }
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|part| part == word)
+}
