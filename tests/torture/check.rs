@@ -31,9 +31,12 @@ const STILL: Duration = Duration::from_secs(2);
 /// What is left to be done, of any kind, in numbers.
 const LEFT: &str = "
     SELECT (SELECT count(*) FROM etl.outbox) AS outbox,
-        (SELECT count(*) FROM content.film_work WHERE indexed_at IS NULL OR modified > indexed_at) AS films,
+        (SELECT count(*) FROM content.film_work WHERE indexed_at IS NULL OR modified > indexed_at)
+            + (SELECT count(*) FROM content.person WHERE indexed_at IS NULL OR modified > indexed_at)
+            + (SELECT count(*) FROM content.genre WHERE indexed_at IS NULL OR modified > indexed_at) AS rows,
         (SELECT count(*) FROM content.person WHERE fanned_out_at IS NULL)
             + (SELECT count(*) FROM content.genre WHERE fanned_out_at IS NULL) AS fan_outs,
+        (SELECT count(*) FROM etl.rebuild WHERE phase <> 'failed') AS rebuilds,
         (SELECT count(*) FROM etl.rejected) AS rejected";
 
 /// Waits until everything is in step, and makes sure that nothing is sent afterwards. To be called
@@ -65,12 +68,12 @@ pub fn check(world: &mut World, stage: &Stage) -> Result<(), String> {
         let logs = [0, 1].map(|slot| stage.children.tail(slot, 15)).join("\n---\n");
         eprintln!("that took {waited:.1} s:\n{logs}");
     }
-    let before = world.engine.documents();
+    let before = world.documents();
     let requests = stage.bulk_requests();
     thread::sleep(STILL);
-    let after = world.engine.documents();
+    let after = world.documents();
     if let Some(id) = after.keys().find(|id| before.get(id) != after.get(id)) {
-        return Err(format!("film {id} was sent again although unchanged"));
+        return Err(format!("row {id} was sent again although unchanged"));
     }
     if stage.bulk_requests() != requests {
         return Err("something was sent although nothing had changed".to_owned());
@@ -100,27 +103,30 @@ fn find_left(client: &mut Client) -> Option<String> {
         return Some(format!("{UNDER_WAY}the database is away: {err}"));
     }
     let row = client.query_one(LEFT, &[]).expect("ask what is left");
-    let [outbox, films, fan_outs, rejected] = [0, 1, 2, 3].map(|column| row.get::<_, i64>(column));
-    (outbox + films + fan_outs + rejected > 0).then(|| {
+    let [outbox, rows, fan_outs, rebuilds, rejected] =
+        [0, 1, 2, 3, 4].map(|column| row.get::<_, i64>(column));
+    (outbox + rows + fan_outs + rebuilds + rejected > 0).then(|| {
         format!(
-            "{UNDER_WAY}{outbox} entries in the outbox, {films} films, {fan_outs} fan-outs, {rejected} rejected"
+            "{UNDER_WAY}{outbox} entries in the outbox, {rows} rows, {fan_outs} fan-outs, {rebuilds} rebuilds, {rejected} rejected"
         )
     })
 }
 
-/// The comparison panics while the alias is missing.
+/// The comparison panics while an alias is missing.
 fn compare(world: &mut World) -> Option<String> {
-    let alias = world.engine.alias();
-    let answer = catch_unwind(AssertUnwindSafe(|| {
-        world.engine.request("POST", &format!("/{alias}/_refresh"), None)
-    }));
-    match answer {
-        Ok((200, answer))
-            if answer["_shards"]["failed"] == 0 && answer["_shards"]["successful"] != 0 =>
-        {
-            world.difference()
+    let aliases: Vec<String> = world.kinds.split(',').map(|k| world.engine.alias_of(k)).collect();
+    for alias in aliases {
+        let answer = catch_unwind(AssertUnwindSafe(|| {
+            world.engine.request("POST", &format!("/{alias}/_refresh"), None)
+        }));
+        match answer {
+            Ok((200, answer))
+                if answer["_shards"]["failed"] == 0 && answer["_shards"]["successful"] != 0 => {}
+            Ok((status, answer)) => {
+                return Some(format!("{UNDER_WAY}the index {alias}: {status} {answer}"));
+            }
+            Err(_) => return Some(format!("{UNDER_WAY}the engine is away")),
         }
-        Ok((status, answer)) => Some(format!("{UNDER_WAY}the index {alias}: {status} {answer}")),
-        Err(_) => Some(format!("{UNDER_WAY}the engine is away")),
     }
+    world.difference()
 }

@@ -11,6 +11,7 @@ use signal_hook::iterator::Signals;
 
 use crate::history::History;
 use crate::support::command::{Outcome, etl, run};
+use crate::support::world::ALL_KINDS;
 
 /// The two `etl start`.
 pub struct Children {
@@ -39,6 +40,7 @@ impl Children {
         command
             .env("DATABASE_URL", &self.database_urls[slot])
             .env("ELASTICSEARCH_URL", &self.engine_urls[slot])
+            .env("ETL_KINDS", ALL_KINDS)
             .env("ETL_INDEX_PREFIX", &self.prefix);
         command
     }

@@ -1,12 +1,13 @@
 //! Faults of the index: dropped, made again, or taken from behind its alias. A leader that runs under
 //! `--rebuild-lost-index` puts it right by itself.
 
+use fastrand::Rng;
 use serde_json::{Value, json};
 
 use crate::stage::Stage;
 
 /// Sends a request past the proxies. Whatever becomes of it: others may have been there first.
-fn send(stage: &Stage, method: &str, path: &str, body: &Value) -> Value {
+pub fn send(stage: &Stage, method: &str, path: &str, body: &Value) -> Value {
     let agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
@@ -25,9 +26,12 @@ fn send(stage: &Stage, method: &str, path: &str, body: &Value) -> Value {
     text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
-/// The names of the indices that people search, with all their aliases.
-pub fn searched(stage: &Stage) -> Vec<(String, Vec<String>)> {
-    let answer = send(stage, "GET", &format!("/_alias/{}movies", stage.prefix), &Value::Null);
+/// The aliases that people search, without the prefix.
+const KINDS: [&str; 3] = ["movies", "persons", "genres"];
+
+/// The names of the indices that people search under an alias, with all their aliases.
+pub fn searched(stage: &Stage, kind: &str) -> Vec<(String, Vec<String>)> {
+    let answer = send(stage, "GET", &format!("/_alias/{}{kind}", stage.prefix), &Value::Null);
     let indices = answer.as_object().into_iter().flatten();
     let names = indices.filter(|(_, index)| index["aliases"].is_object()).map(|(name, _)| name);
     names.map(|name| (name.clone(), aliases(stage, name))).collect()
@@ -45,21 +49,27 @@ fn aliases(stage: &Stage, name: &str) -> Vec<String> {
 
 /// Has everything written to the disk, so that a restart finds documents and no log of what was done.
 pub fn flush(stage: &Stage) {
-    for (name, _) in searched(stage) {
+    for (name, _) in KINDS.iter().flat_map(|kind| searched(stage, kind)) {
         send(stage, "POST", &format!("/{name}/_flush"), &Value::Null);
     }
 }
 
-/// Deletes the index.
-pub fn drop_index(stage: &Stage) {
-    for (name, _) in searched(stage) {
+fn draw(rng: &mut Rng) -> &'static str {
+    rng.choice(KINDS).expect("some kinds")
+}
+
+/// Deletes an index.
+pub fn drop_index(stage: &Stage, rng: &mut Rng) {
+    let kind = draw(rng);
+    for (name, _) in searched(stage, kind) {
         send(stage, "DELETE", &format!("/{name}"), &Value::Null);
     }
 }
 
 /// Deletes the index and makes an empty one with the same name and aliases, the private one, too.
-pub fn remake_index(stage: &Stage) {
-    for (name, aliases) in searched(stage) {
+pub fn remake_index(stage: &Stage, rng: &mut Rng) {
+    let kind = draw(rng);
+    for (name, aliases) in searched(stage, kind) {
         send(stage, "DELETE", &format!("/{name}"), &Value::Null);
         let aliases: serde_json::Map<String, Value> =
             aliases.into_iter().map(|alias| (alias, json!({}))).collect();
@@ -70,10 +80,11 @@ pub fn remake_index(stage: &Stage) {
 }
 
 /// Takes the alias away that people search.
-pub fn remove_alias(stage: &Stage) {
-    for (name, _) in searched(stage) {
+pub fn remove_alias(stage: &Stage, rng: &mut Rng) {
+    let kind = draw(rng);
+    for (name, _) in searched(stage, kind) {
         let remove =
-            json!({ "remove": { "index": name, "alias": format!("{}movies", stage.prefix) } });
+            json!({ "remove": { "index": name, "alias": format!("{}{kind}", stage.prefix) } });
         send(stage, "POST", "/_aliases", &json!({ "actions": [remove] }));
     }
 }

@@ -15,6 +15,7 @@ mod index; // faults of the index
 mod links; // random statements about links
 mod network; // faults between the program and the engine
 mod processes; // faults of processes
+mod rebuilds; // new indices beside the live ones
 mod relay; // faults between the program and PostgreSQL
 mod servers; // faults of the servers
 mod stage; // what all threads share
@@ -50,8 +51,9 @@ fn main() -> ExitCode {
     let seconds = number("TORTURE_SECONDS").unwrap_or(60);
     let seed = number("TORTURE_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
     eprintln!("torture for {seconds} s, TORTURE_SEED={seed}");
-    let mut world = World::new("torture");
-    for sql in changes::fill(&mut Rng::with_seed(seed)) {
+    let mut world = World::with_all_kinds("torture", "");
+    let rows = [rebuilds::fill(), changes::fill(&mut Rng::with_seed(seed))].concat();
+    for sql in rows {
         world.sql(&sql);
     }
     let restarts = seconds >= LONG_S && number("TORTURE_RESTARTS") != Some(0);
@@ -98,6 +100,7 @@ fn torture(world: &mut World, stage: &Stage, seed: u64, time: Duration) -> Resul
             let _quiet = stage.gate.write().unwrap();
             stage.calm();
             check::check(world, stage)?;
+            stage.failure()?;
             if started.elapsed() >= time {
                 return Ok(());
             }

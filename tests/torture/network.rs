@@ -41,10 +41,10 @@ pub fn run(stage: &Stage, mut rng: Rng) {
         }
         match (stage.mood(), rng.u8(..10)) {
             (Mood::LateRequests, _) | (Mood::Anything, 5..8) => replay(stage, &mut rng),
-            (Mood::Anything, 0..4) => break_requests(stage, &mut rng),
+            (Mood::Anything, 0..4) | (Mood::Rebuilds, 0..3) => break_requests(stage, &mut rng),
             (Mood::Anything, 4) => take_away(stage, &mut rng),
             (Mood::Anything, _) => write_by_hand(stage, &mut rng, &mut to_follow),
-            (Mood::LostLead | Mood::Nothing, _) => (),
+            (Mood::LostLead | Mood::Rebuilds | Mood::Nothing, _) => (),
         }
         while !to_follow.is_empty() {
             follow(stage, &mut to_follow);
@@ -132,7 +132,7 @@ fn hold_and_write(
         (format!("{{\"index\": {{{head}}}}}\n{document}\n"), "overwritten")
     };
     // By its own name: if the alias is gone, a delete through it would make an index of that name.
-    let Some((index, _)) = searched(stage).into_iter().next() else { return Ok(None) };
+    let Some((index, _)) = searched(stage, "movies").into_iter().next() else { return Ok(None) };
     let url = format!("{}/{index}/_bulk", stage.engine_url);
     // Whatever becomes of it: it may have been carried out.
     let _ = ureq::post(url).header("Content-Type", "application/x-ndjson").send(body);

@@ -8,6 +8,7 @@ use fastrand::Rng;
 
 use crate::changes::move_focus;
 use crate::index::{drop_index, remake_index, remove_alias};
+use crate::rebuilds::{rebuild_and_leave, rebuild_and_search};
 use crate::relay::Reading;
 use crate::servers::Schedule;
 use crate::stage::{Mood, Stage};
@@ -17,7 +18,7 @@ use crate::support::proxy::Fault;
 pub type Cause = fn(&Stage, &mut Rng);
 
 /// How often each comes, in relation to the others.
-const KINDS: [(&str, u32, Cause); 15] = [
+const KINDS: [(&str, u32, Cause); 16] = [
     ("leader killed", 6, |stage, rng| kill(stage, rng, &leader(stage))),
     ("standby killed", 2, |stage, rng| kill(stage, rng, &standby(stage))),
     ("both killed", 1, |stage, rng| kill(stage, rng, &[0, 1])),
@@ -30,9 +31,10 @@ const KINDS: [(&str, u32, Cause); 15] = [
     ("init-es beside a request", 3, init_es_beside_request),
     ("init-es beside a frozen leader", 1, init_es_beside_frozen),
     ("init-es killed, and run again", 1, init_es_killed),
-    ("index dropped", 1, |stage, _| drop_index(stage)),
-    ("index dropped and made again by hand", 1, |stage, _| remake_index(stage)),
-    ("alias removed", 1, |stage, _| remove_alias(stage)),
+    ("index dropped", 1, |stage, rng| drop_index(stage, rng)),
+    ("index dropped and made again by hand", 1, |stage, rng| remake_index(stage, rng)),
+    ("alias removed", 1, |stage, rng| remove_alias(stage, rng)),
+    ("rebuild asked for", 4, rebuild_and_leave),
 ];
 
 const LOST_LEAD: (&str, u32, Cause) = ("lead lost unnoticed", 4, usurp);
@@ -58,6 +60,7 @@ pub fn run(stage: &Stage, mut rng: Rng) {
                 cause_fault(stage, &mut rng, name, cause);
             }
             Mood::LostLead => cause_fault(stage, &mut rng, LOST_LEAD.0, LOST_LEAD.2),
+            Mood::Rebuilds => cause_fault(stage, &mut rng, "rebuild", rebuild_and_search),
             Mood::LateRequests | Mood::Nothing => (),
         }
         drop(gate);
@@ -85,7 +88,7 @@ fn draw(rng: &mut Rng) -> (&'static str, Cause) {
 }
 
 /// The slot of the process that leads, if one does.
-fn leader(stage: &Stage) -> Vec<usize> {
+pub fn leader(stage: &Stage) -> Vec<usize> {
     find_leader(stage).into_iter().collect()
 }
 
@@ -103,7 +106,7 @@ fn standby(stage: &Stage) -> Vec<usize> {
     find_leader(stage).map(|leader| 1 - leader).into_iter().collect()
 }
 
-fn kill(stage: &Stage, rng: &mut Rng, slots: &[usize]) {
+pub fn kill(stage: &Stage, rng: &mut Rng, slots: &[usize]) {
     for slot in slots {
         stage.children.kill(*slot);
     }
@@ -121,7 +124,7 @@ fn freeze(stage: &Stage, rng: &mut Rng, slots: &[usize]) {
     stage.children.signal(slots, "-CONT");
 }
 
-fn end_sessions(stage: &Stage, rng: &mut Rng) {
+pub fn end_sessions(stage: &Stage, rng: &mut Rng) {
     let which = rng.choice(["LIKE 'etl%'", "= 'etl'", "LIKE 'etl leader%'"]).expect("some names");
     let sql = format!(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name {which}"

@@ -23,6 +23,8 @@ pub enum Mood {
     LateRequests,
     /// A lead is lost unnoticed, once.
     LostLead,
+    /// New indices are made beside the live ones, and nobody takes an index away.
+    Rebuilds,
     /// Nothing more: it is time for a check.
     Nothing,
 }
@@ -30,9 +32,10 @@ pub enum Mood {
 impl Mood {
     /// Draws what is broken next.
     pub fn draw(rng: &mut Rng) -> Self {
-        match rng.u8(..5) {
+        match rng.u8(..7) {
             0 | 1 => Self::Anything,
             2 => Self::LateRequests,
+            3 | 4 => Self::Rebuilds,
             _ => Self::LostLead,
         }
     }
@@ -51,6 +54,8 @@ pub struct Stage {
     pub engine_url: String,
     /// What is broken in the present segment.
     mood: Mutex<Mood>,
+    /// What was seen to be wrong between two checks.
+    failure: Mutex<Option<String>>,
     /// Held by whoever lets a request of the past arrive, and as long as none may.
     pub replays: Mutex<()>,
     /// In front of the engine, one for each of the processes.
@@ -75,6 +80,7 @@ impl Stage {
             ended: AtomicBool::new(false),
             restarted: AtomicBool::new(false),
             mood: Mutex::new(Mood::Anything),
+            failure: Mutex::default(),
             history: History::new(),
             database_url: world.database.url(),
             prefix: world.engine.prefix.clone(),
@@ -100,6 +106,17 @@ impl Stage {
     /// Sets what is broken from now on. `Nothing` asks for a check.
     pub fn set_mood(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
+    }
+
+    /// Notes that something is wrong, and asks for a check.
+    pub fn fail(&self, failure: String) {
+        self.failure.lock().unwrap().get_or_insert(failure);
+        self.set_mood(Mood::Nothing);
+    }
+
+    /// Returns what was seen to be wrong.
+    pub fn failure(&self) -> Result<(), String> {
+        self.failure.lock().unwrap().take().map_or(Ok(()), Err)
     }
 
     /// Ends all faults.

@@ -1,0 +1,130 @@
+//! New indices beside the live ones, while everything goes on: asked for, killed, cancelled; and searches
+//! that must always find what was there all along.
+
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+use crate::index::send;
+use crate::processes::{end_sessions, kill, leader};
+use crate::stage::Stage;
+
+/// Persons and genres that no writer deletes.
+pub const LASTING: u32 = 20;
+
+/// How long a rebuild may take among all faults, before it is left to others.
+const REBUILD_MAX: Duration = Duration::from_secs(12);
+
+/// The id of one of the rows that last.
+pub fn lasting_id(number: u32) -> String {
+    format!("c0000000-0000-4000-8000-{number:012}")
+}
+
+/// Rows that last.
+pub fn fill() -> Vec<String> {
+    let rows = (0..LASTING).flat_map(|number| {
+        let id = lasting_id(number);
+        [
+            format!(
+                "INSERT INTO content.person (id, full_name) VALUES ('{id}', 'Lasting {number}')"
+            ),
+            format!("INSERT INTO content.genre (id, name) VALUES ('{id}', 'Lasting {number}')"),
+        ]
+    });
+    rows.collect()
+}
+
+/// Asks for a rebuild, breaks something while it is under way, and searches all the time. In the end it is
+/// done, or somebody else is at it.
+pub fn rebuild_and_search(stage: &Stage, rng: &mut Rng) {
+    if !["persons", "genres"].iter().all(|kind| count_lasting(stage, kind) == Some(LASTING)) {
+        // The engine is away, or not filled yet.
+        return;
+    }
+    let mut command = ask(stage, rng);
+    let began = Instant::now();
+    let mut breaks_at = Duration::from_millis(rng.u64(20..1_500));
+    loop {
+        if let Some(status) = command.try_wait().expect("ask for the exit code") {
+            let end = if status.success() { "done" } else { "given up" };
+            stage.history.count("rebuilds", end);
+            break;
+        }
+        if began.elapsed() > REBUILD_MAX || stage.has_ended() {
+            stage.history.count("rebuilds", "left to others");
+            break;
+        }
+        if began.elapsed() > breaks_at {
+            breaks_at = REBUILD_MAX;
+            break_something(stage, rng, &mut command);
+        }
+        search(stage);
+        thread::sleep(Duration::from_millis(5));
+    }
+    let _ = command.kill();
+    let _ = command.wait();
+}
+
+/// Asks for a rebuild, and leaves it alone after a while.
+pub fn rebuild_and_leave(stage: &Stage, rng: &mut Rng) {
+    let mut command = ask(stage, rng);
+    stage.pause(rng, 100, 3_000);
+    let _ = command.kill();
+    let _ = command.wait();
+}
+
+fn ask(stage: &Stage, rng: &mut Rng) -> Child {
+    let kinds = ["movies", "persons", "genres", "movies,persons,genres"];
+    let kind = rng.choice(kinds).expect("some kinds");
+    let size = rng.choice(["3", "20", "1000"]).expect("some sizes");
+    let slot = rng.usize(..2);
+    let mut command =
+        stage.children.command(slot, &["rebuild", "--kind", kind, "--batch-size", size]);
+    stage.history.count("rebuilds", "asked for");
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start etl")
+}
+
+fn break_something(stage: &Stage, rng: &mut Rng, command: &mut Child) {
+    let what = match rng.u8(..6) {
+        0 => {
+            kill(stage, rng, &leader(stage));
+            "leader killed"
+        }
+        1 => {
+            let _ = command.kill();
+            "command killed"
+        }
+        2 => {
+            end_sessions(stage, rng);
+            "sessions ended"
+        }
+        3 => {
+            stage.children.run(&["rebuild", "--cancel"]);
+            "cancelled"
+        }
+        _ => return,
+    };
+    stage.history.count("faults amid a rebuild", what);
+}
+
+fn search(stage: &Stage) {
+    for kind in ["persons", "genres"] {
+        stage.history.count("searches beside a rebuild", kind);
+        match count_lasting(stage, kind) {
+            Some(LASTING) => (),
+            found => stage.fail(format!(
+                "a search beside a rebuild has found {found:?} of {LASTING} {kind} that were there all along"
+            )),
+        }
+    }
+}
+
+fn count_lasting(stage: &Stage, kind: &str) -> Option<u32> {
+    let ids: Vec<String> = (0..LASTING).map(lasting_id).collect();
+    let query = json!({ "query": { "terms": { "id": ids } } });
+    let answer: Value = send(stage, "POST", &format!("/{}{kind}/_count", stage.prefix), &query);
+    answer["count"].as_u64().and_then(|count| u32::try_from(count).ok())
+}
