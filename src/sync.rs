@@ -80,15 +80,17 @@ pub fn step(session: &mut Session) -> Result<Step, Error> {
     } else {
         do_work(session, &work, &mut done)?;
     }
+    let mut is_idle = work.is_none();
     for kind in session.kinds() {
         if session.filling(kind).is_some() {
-            match rebuild::advance(session, kind)? {
+            is_idle = false;
+            match rebuild::advance(session, kind, work.is_none())? {
                 Progress::Filled(batch) => done.add(batch),
                 Progress::TermOver => return Ok(Step::TermOver),
             }
         }
     }
-    Ok(done.into_step(work.is_none()))
+    Ok(done.into_step(is_idle))
 }
 
 /// Does what there is to do, at most one chunk of each queue and one page of each kind.
@@ -159,12 +161,12 @@ impl Done {
         self.failure = self.failure.take().or(batch.failure);
     }
 
-    fn into_step(self, had_no_work: bool) -> Step {
+    fn into_step(self, is_idle: bool) -> Step {
         let Self { documents, entries, failure, .. } = self;
         match failure {
             Some(failure) => Step::Partial { documents, failure },
             None if documents > 0 || entries > 0 => Step::Progress { documents },
-            None if had_no_work => Step::Idle,
+            None if is_idle => Step::Idle,
             None => Step::Blocked,
         }
     }

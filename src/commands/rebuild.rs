@@ -12,7 +12,7 @@ use crate::elasticsearch::Elasticsearch;
 use crate::error::Error;
 use crate::kind::Kind;
 use crate::postgres::migrations::check_current;
-use crate::postgres::rebuild::{Phase, cancel, forget_rebuild, load_rebuild, request};
+use crate::postgres::rebuild::{cancel, forget_rebuild, load_rebuild, request};
 use crate::postgres::state::{load_bound_kinds, load_state};
 use crate::postgres::{Connection, connect};
 use crate::sync::new_index::name_of_new;
@@ -63,7 +63,8 @@ pub fn run(args: &RebuildArgs) -> Result<(), Error> {
 
     let mut conn = connect(&url, "etl rebuild")?;
     check_current(&mut conn)?;
-    let kinds = find_kinds(&mut conn, named)?;
+    let bound = load_bound_kinds(&mut conn)?;
+    let kinds = check_bound(&bound, named)?;
     if args.cancel {
         return cancel_all(&mut conn, &elasticsearch, &kinds);
     }
@@ -77,7 +78,8 @@ pub fn run(args: &RebuildArgs) -> Result<(), Error> {
     let follow = Follow {
         url,
         elasticsearch,
-        kinds,
+        // While this process leads, nobody else keeps the others.
+        kinds: bound,
         limits: pace.limits,
         poll_interval: pace.poll_interval,
         goal: Goal::Rebuilt(Rebuilt::new(indices.clone())),
@@ -97,8 +99,7 @@ fn check_kinds(raw: &str, mistakes: &mut Mistakes) -> Option<Vec<Kind>> {
 }
 
 /// Returns the kinds that were named, or all that have an index.
-fn find_kinds(conn: &mut Connection, named: Vec<Kind>) -> Result<Vec<Kind>, Error> {
-    let bound = load_bound_kinds(conn)?;
+fn check_bound(bound: &[Kind], named: Vec<Kind>) -> Result<Vec<Kind>, Error> {
     if let Some(kind) = named.iter().find(|kind| !bound.contains(kind)) {
         return Err(Error::State(format!(
             "there is no index of {kind} yet: run `etl init-es --kinds {kind}`"
@@ -107,7 +108,7 @@ fn find_kinds(conn: &mut Connection, named: Vec<Kind>) -> Result<Vec<Kind>, Erro
     if bound.is_empty() {
         return Err(Error::State("there is no index yet: run `etl init-es`".to_owned()));
     }
-    Ok(if named.is_empty() { bound } else { named })
+    Ok(if named.is_empty() { bound.to_vec() } else { named })
 }
 
 /// Asks for a new index of a kind, unless one is under way. Returns its name.
@@ -139,13 +140,10 @@ fn cancel_all(
     kinds: &[Kind],
 ) -> Result<(), Error> {
     for kind in kinds.iter().copied() {
-        let rebuild = load_rebuild(conn, kind)?;
-        if let Some(rebuild) = rebuild.filter(|rebuild| rebuild.phase != Phase::Switching)
-            && cancel(conn, kind)?
-        {
-            elasticsearch.delete_index(&rebuild.index_name)?;
+        if let Some(name) = cancel(conn, kind)? {
+            elasticsearch.delete_index(&name)?;
             forget_rebuild(conn, kind)?;
-            say(format_args!("removed the new index {}", rebuild.index_name));
+            say(format_args!("removed the new index {name}"));
         } else {
             say(format_args!("no rebuild of {kind} is under way that could be cancelled"));
         }

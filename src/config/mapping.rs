@@ -65,6 +65,11 @@ fn read_mapping(path: &str) -> Result<Value, Error> {
     let what = format!("the mapping `{path}`");
     let text = fs::read(path).map_err(|source| Error::Io { what: what.clone(), source })?;
     match serde_json::from_slice(&text) {
+        // What `GET movies` gives has them: with the alias that people search, a new index would be searched
+        // before it has everything.
+        Ok(Value::Object(definition)) if definition.contains_key("aliases") => {
+            Err(Error::State(format!("{what} has `aliases`: leave them out, they are our affair")))
+        }
         // A purge after a TRUNCATE walks through the index in this order.
         Ok(Value::Object(definition))
             if definition

@@ -183,7 +183,8 @@ impl Outcome {
     }
 
     /// Returns true if it says nothing about the document.
-    fn concerns_request(&self) -> bool {
+    #[must_use]
+    pub fn concerns_request(&self) -> bool {
         matches!(self, Self::Busy(_) | Self::Blocked(_) | Self::AliasGone | Self::Unknown { .. })
     }
 }

@@ -160,25 +160,60 @@ pub fn request(
 
 /// Asks for the new index of a kind to be removed, and moves the epoch: the live one alone counts from now on.
 ///
-/// Returns false if there is none, or if it is taking the place of the live one. One statement.
+/// Returns its name, under which nothing is live any more; nothing if there is none, or if it is taking the place
+/// of the live one. One statement.
 ///
 /// # Errors
 ///
 /// Returns an error if the statement fails; nothing has changed then.
-pub fn cancel(conn: &mut Connection, kind: Kind) -> Result<bool, Error> {
+pub fn cancel(conn: &mut Connection, kind: Kind) -> Result<Option<String>, Error> {
+    #[derive(QueryableByName)]
+    struct Cancelled {
+        #[diesel(sql_type = Text)]
+        index_name: String,
+    }
     statement(
         "WITH cancelled AS (
-            UPDATE etl.rebuild SET phase = 'cancelled' WHERE kind = $1 AND phase <> 'switching' RETURNING 1
+            UPDATE etl.rebuild SET phase = 'cancelled' WHERE kind = $1 AND phase <> 'switching'
+            RETURNING index_name
+         ), moved AS (
+            UPDATE etl.term SET epoch = epoch + 1 WHERE EXISTS (SELECT FROM cancelled)
          )
-         UPDATE etl.term SET epoch = epoch + 1 WHERE EXISTS (SELECT FROM cancelled)",
+         SELECT index_name FROM cancelled",
     )
     .bind::<Text, _>(kind.table())
-    .execute(conn)
-    .map(|moved| moved > 0)
+    .get_result(conn)
+    .optional()
+    .map(|row: Option<Cancelled>| row.map(|row| row.index_name))
     .map_err(Error::query("cancel a new index"))
 }
 
-/// Notes that the new index was made, and that it is filled from now on. One statement.
+/// Gives the new index another name, if it is still to be made, and if the epoch is still the one of this term.
+/// Returns false if not. One statement.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails; it has the former name then, or the new one.
+pub fn rename(
+    conn: &mut Connection,
+    kind: Kind,
+    epoch: i64,
+    index_name: &str,
+) -> Result<bool, Error> {
+    statement(
+        "WITH fence AS MATERIALIZED (SELECT FROM etl.term WHERE epoch = $2 FOR SHARE)
+         UPDATE etl.rebuild SET index_name = $3 FROM fence WHERE kind = $1 AND phase = 'requested'",
+    )
+    .bind::<Text, _>(kind.table())
+    .bind::<BigInt, _>(epoch)
+    .bind::<Text, _>(index_name)
+    .execute(conn)
+    .map(|rows| rows > 0)
+    .map_err(Error::query("name a new index"))
+}
+
+/// Notes that the new index was made, and that it is filled from now on, if the epoch is still the one of this
+/// term. Returns false if not. One statement.
 ///
 /// # Errors
 ///
@@ -186,21 +221,24 @@ pub fn cancel(conn: &mut Connection, kind: Kind) -> Result<bool, Error> {
 pub fn begin_filling(
     conn: &mut Connection,
     kind: Kind,
+    epoch: i64,
     index_uuid: &str,
     settings: &str,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let table = kind.table();
     // What statistics say is enough to tell people how far it is.
     statement(format!(
-        "UPDATE etl.rebuild SET phase = 'filling', index_uuid = $2, settings = $3, expected = greatest(0, (
+        "WITH fence AS MATERIALIZED (SELECT FROM etl.term WHERE epoch = $2 FOR SHARE)
+         UPDATE etl.rebuild SET phase = 'filling', index_uuid = $3, settings = $4, expected = greatest(0, (
             SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass('content.{table}')))
-         WHERE kind = $1 AND phase = 'requested'"
+         FROM fence WHERE kind = $1 AND phase = 'requested'"
     ))
     .bind::<Text, _>(table)
+    .bind::<BigInt, _>(epoch)
     .bind::<Text, _>(index_uuid)
     .bind::<Text, _>(settings)
     .execute(conn)
-    .map(drop)
+    .map(|rows| rows > 0)
     .map_err(Error::query("note a new index"))
 }
 
@@ -219,7 +257,7 @@ pub fn save_filled(
 ) -> Result<bool, Error> {
     statement(
         "WITH fence AS MATERIALIZED (SELECT FROM etl.term WHERE epoch = $2 FOR SHARE)
-         UPDATE etl.rebuild SET filled_to = $3, documents = documents + $4
+         UPDATE etl.rebuild SET filled_to = $3, documents = documents + $4, troubled_since = NULL
          FROM fence WHERE kind = $1 AND phase = 'filling'",
     )
     .bind::<Text, _>(kind.table())
@@ -256,46 +294,150 @@ pub fn begin_switching(
     .map_err(Error::query("note that a new index has everything"))
 }
 
+/// Goes back to filling: the engine does not let the new index take the place of the live one for now. One
+/// statement.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails; the switch is tried again then.
+pub fn put_off_switching(conn: &mut Connection, kind: Kind, index_name: &str) -> Result<(), Error> {
+    statement(
+        "UPDATE etl.rebuild SET phase = 'filling'
+         WHERE kind = $1 AND index_name = $2 AND phase = 'switching'",
+    )
+    .bind::<Text, _>(kind.table())
+    .bind::<Text, _>(index_name)
+    .execute(conn)
+    .map(drop)
+    .map_err(Error::query("put a switch off"))
+}
+
 /// Binds the state to the new index, which has taken the place of the live one, and moves the epoch. What
 /// the former one refused is tried again. One statement.
 ///
 /// # Errors
 ///
 /// Returns an error if the statement fails; the state is bound to the former index then.
-pub fn finish_switching(conn: &mut Connection, kind: Kind) -> Result<(), Error> {
+pub fn finish_switching(conn: &mut Connection, kind: Kind, index_name: &str) -> Result<(), Error> {
     statement(
-        "WITH moved AS (
-            UPDATE etl.term SET epoch = epoch + 1
-         ), done AS (
-            DELETE FROM etl.rebuild WHERE kind = $1 AND phase = 'switching' RETURNING *
+        "WITH done AS (
+            DELETE FROM etl.rebuild WHERE kind = $1 AND index_name = $2 AND phase = 'switching' RETURNING *
+         ), moved AS (
+            UPDATE etl.term SET epoch = epoch + 1 WHERE EXISTS (SELECT FROM done)
          ), due AS (
-            UPDATE etl.rejected SET retry_at = clock_timestamp() WHERE kind = $1
+            UPDATE etl.rejected SET retry_at = clock_timestamp()
+            WHERE kind = $1 AND EXISTS (SELECT FROM done)
          )
          UPDATE etl.state s SET index_name = done.index_name, index_uuid = done.index_uuid,
-            mapping = done.mapping, settings = done.settings, is_loading = false
+            mapping = done.mapping, settings = done.settings, is_loading = false,
+            former_index = CASE WHEN done.keep_old THEN NULL ELSE s.index_name END,
+            retired_at = clock_timestamp()
          FROM done WHERE s.kind = $1",
     )
     .bind::<Text, _>(kind.table())
+    .bind::<Text, _>(index_name)
     .execute(conn)
     .map(drop)
     .map_err(Error::query("bind the state to a new index"))
 }
 
-/// Gives the new index up, and moves the epoch: from now on the live index alone counts. One statement.
+/// Finds an index that was live before a rebuild and in which no search can be at work any more.
+///
+/// For that it has been without its alias for three seconds at least, or for any time (`at_once`). One
+/// statement.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails.
+pub fn find_retired(
+    conn: &mut Connection,
+    kind: Kind,
+    at_once: bool,
+) -> Result<Option<String>, Error> {
+    #[derive(QueryableByName)]
+    struct Retired {
+        #[diesel(sql_type = Text)]
+        former_index: String,
+    }
+    statement(
+        "SELECT former_index FROM etl.state
+         WHERE kind = $1 AND former_index IS NOT NULL
+            AND ($2 OR retired_at < clock_timestamp() - interval '3 seconds')",
+    )
+    .bind::<Text, _>(kind.table())
+    .bind::<Bool, _>(at_once)
+    .get_result(conn)
+    .optional()
+    .map(|row: Option<Retired>| row.map(|row| row.former_index))
+    .map_err(Error::query("look for an index that is not needed any more"))
+}
+
+/// Forgets an index that was live before a rebuild and has been deleted. One statement.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails; it is deleted once more then.
+pub fn forget_retired(conn: &mut Connection, kind: Kind, index_name: &str) -> Result<(), Error> {
+    statement("UPDATE etl.state SET former_index = NULL WHERE kind = $1 AND former_index = $2")
+        .bind::<Text, _>(kind.table())
+        .bind::<Text, _>(index_name)
+        .execute(conn)
+        .map(drop)
+        .map_err(Error::query("forget an index that is not needed any more"))
+}
+
+/// Gives the new index up, and moves the epoch: from now on the live index alone counts. Returns false if the
+/// epoch is no longer the one of this term, or if the new index may be live. One statement.
 ///
 /// # Errors
 ///
 /// Returns an error if the statement fails; the new index is still needed then.
-pub fn fail(conn: &mut Connection, kind: Kind, failure: &str) -> Result<(), Error> {
+pub fn fail(
+    conn: &mut Connection,
+    kind: Kind,
+    epoch: i64,
+    index_name: &str,
+    failure: &str,
+) -> Result<bool, Error> {
     statement(
-        "WITH moved AS (UPDATE etl.term SET epoch = epoch + 1)
-         UPDATE etl.rebuild SET phase = 'failed', failure = $2 WHERE kind = $1",
+        "WITH failed AS (
+            UPDATE etl.rebuild SET phase = 'failed', failure = $4
+            WHERE kind = $1 AND index_name = $3 AND phase IN ('requested', 'filling')
+                AND EXISTS (SELECT FROM etl.term WHERE epoch = $2)
+            RETURNING 1
+         )
+         UPDATE etl.term SET epoch = epoch + 1 WHERE epoch = $2 AND EXISTS (SELECT FROM failed)",
     )
     .bind::<Text, _>(kind.table())
+    .bind::<BigInt, _>(epoch)
+    .bind::<Text, _>(index_name)
     .bind::<Text, _>(failure)
     .execute(conn)
-    .map(drop)
+    .map(|moved| moved > 0)
     .map_err(Error::query("give a new index up"))
+}
+
+/// Notes that the new index takes nothing although the live one does. Returns true if that has been so for more
+/// than five minutes. One statement.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails; nothing is noted then.
+pub fn note_trouble(conn: &mut Connection, kind: Kind) -> Result<bool, Error> {
+    #[derive(QueryableByName)]
+    struct Trouble {
+        #[diesel(sql_type = Bool)]
+        is_long: bool,
+    }
+    statement(
+        "UPDATE etl.rebuild SET troubled_since = coalesce(troubled_since, clock_timestamp())
+         WHERE kind = $1 RETURNING troubled_since < clock_timestamp() - interval '5 minutes' AS is_long",
+    )
+    .bind::<Text, _>(kind.table())
+    .get_result(conn)
+    .optional()
+    .map(|row: Option<Trouble>| row.is_some_and(|row| row.is_long))
+    .map_err(Error::query("note that a new index takes nothing"))
 }
 
 /// Forgets a new index that was cancelled or given up, and has been removed. One statement.

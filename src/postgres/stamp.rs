@@ -121,7 +121,8 @@ pub fn touch(
         .map_err(Error::query("touch rows"))
 }
 
-/// Touches rows that are still as they were read and not pending, each past the given moment. One statement.
+/// Touches rows that are still as they were read and not pending, each past the given moment. Returns false if
+/// a writer holds some of them. Two statements.
 ///
 /// # Errors
 ///
@@ -130,15 +131,15 @@ pub fn touch_unchanged(
     conn: &mut Connection,
     kind: Kind,
     past: &[(AsRead, Timestamp)],
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     if past.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     let unsettled =
         find_unsettled(conn, kind, &past.iter().map(|(row, _)| *row).collect::<Vec<_>>())?;
     let unchanged = past.iter().filter(|(row, _)| !unsettled.contains(&row.id));
     let past: Vec<(Uuid, Timestamp)> = unchanged.map(|(row, past)| (row.id, *past)).collect();
-    touch(conn, kind, &past).map(drop)
+    Ok(touch(conn, kind, &past)?.len() == past.len())
 }
 
 /// Returns which of the rows are not settled: changed since they were read, pending, rejected, or gone. One

@@ -201,13 +201,13 @@ pub fn bind(
     .map_err(Error::query("bind the state to an index"))
 }
 
-/// Notes that the index of a kind was filled and has its settings.
+/// Notes that this index of a kind was filled and has its settings.
 ///
 /// # Errors
 ///
 /// Returns an error if the statement fails; it gets them once more then.
-pub fn end_loading(conn: &mut Connection, kind: Kind) -> Result<(), Error> {
-    diesel::update(state::table.find(kind.table()))
+pub fn end_loading(conn: &mut Connection, kind: Kind, index_name: &str) -> Result<(), Error> {
+    diesel::update(state::table.find(kind.table()).filter(state::index_name.eq(index_name)))
         .set(state::is_loading.eq(false))
         .execute(conn)
         .map(drop)

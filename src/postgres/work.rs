@@ -57,13 +57,13 @@ pub fn load_work(conn: &mut Connection, kept: &[Kind], bound: &[Kind]) -> Result
                 SELECT FROM {schema}.{table} WHERE {condition} ORDER BY {order} LIMIT 1) AS first)"
         )
     };
-    let tables: Vec<String> = kept.iter().map(|kind| format!("'{}'", kind.table())).collect();
-    let is_due = format!("retry_at <= now() AND kind IN ({})", tables.join(", "));
-    let mut looks = vec![exists("retry", "rejected", &is_due, "retry_at")];
-    looks.extend(
-        ["person", "genre"]
-            .map(|table| exists("fan_out", table, "fanned_out_at IS NULL", "touched_at, id")),
-    );
+    let mut looks: Vec<String> = ["person", "genre"]
+        .map(|table| exists("fan_out", table, "fanned_out_at IS NULL", "touched_at, id"))
+        .into();
+    looks.extend(kept.iter().map(|kind| {
+        let is_due = format!("kind = '{}' AND retry_at <= now()", kind.table());
+        exists("retry", "rejected", &is_due, "retry_at")
+    }));
     looks
         .extend(kept.iter().map(|kind| exists("pending", kind.table(), PENDING, "touched_at, id")));
     let mut work: Work = statement(format!(

@@ -88,9 +88,8 @@ pub fn index_batch(session: &mut Session, kind: Kind) -> Result<Batch, Error> {
     let mut batch = Batch::default();
     if let Some(pass) = session.reading(kind).pass {
         let fresh = read(session, kind, pass.horizon, rows.div_ceil(2))?;
-        let room = rows.saturating_sub(fresh.rows.len()).max(1);
         batch.add(index_page(session, kind, &fresh)?);
-        let backlog = read(session, kind, pass.position, room)?;
+        let backlog = read(session, kind, pass.position, rows)?;
         let last = backlog.rows.last().map(position_of);
         session.reading(kind).pass = last.map(|position| Pass { position, ..pass });
         if last.is_some() {

@@ -8,13 +8,13 @@ use crate::kind::Kind;
 use crate::postgres::Connection;
 use crate::postgres::state::{self, Binding};
 
-/// Looks whether state, database and engine fit. Returns what the state is bound to.
+/// Looks whether state, database and engine belong together. Returns what the state is bound to.
 ///
 /// # Errors
 ///
 /// Returns [`Error::IndexLost`] if a new index would put it right, and another error if a person must say
 /// which side is right, or if either is away.
-pub fn check_state(
+pub fn check_identity(
     conn: &mut Connection,
     elasticsearch: &Elasticsearch,
     kind: Kind,
@@ -31,8 +31,22 @@ pub fn check_state(
         )));
     }
     check_cluster(elasticsearch, kind, &binding)?;
-    check_index(elasticsearch, kind, &binding)?;
     check_database(conn, &binding)?;
+    Ok(binding)
+}
+
+/// Looks whether state, database and engine fit, and the index is there. Returns what the state is bound to.
+///
+/// # Errors
+///
+/// As [`check_identity`] and [`check_index`].
+pub fn check_state(
+    conn: &mut Connection,
+    elasticsearch: &Elasticsearch,
+    kind: Kind,
+) -> Result<Binding, Error> {
+    let binding = check_identity(conn, elasticsearch, kind)?;
+    check_index(elasticsearch, kind, &binding)?;
     Ok(binding)
 }
 

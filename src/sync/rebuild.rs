@@ -3,40 +3,43 @@
 //! What is asked for is a row of `etl.rebuild` ([`crate::postgres::rebuild`]); whoever leads sees to it, and
 //! goes on where another has stopped. The order makes it safe to kill:
 //!
-//! 1. The new index is made at the beginning of a term ([`prepare`]). From then on whatever is sent goes to
-//!    both indices, and a stamp, or a forgotten tombstone, needs the acknowledgement of both
-//!    ([`Session::send`]). The epoch was moved in between, so nothing that the live index alone has
-//!    acknowledged is stamped any more.
+//! 1. The new index is made at the beginning of a term, after its epoch ([`prepare`]): nothing that the live
+//!    index alone has acknowledged is stamped any more. From then on whatever is sent goes to both indices,
+//!    and a stamp, or a forgotten tombstone, needs the acknowledgement of both ([`Session::send`]).
 //! 2. All rows are read in the order of their ids, and their documents sent to the new index alone, with the
 //!    versions of the rows: whatever changes meanwhile has a higher one ([`fill`]). How far that has come is
 //!    noted after the acknowledgement.
 //! 3. The new index is compared with the rows. Then it gets its settings, and the aliases of the live one in one
-//!    request ([`finish_switch`]); the state is bound to it last.
+//!    request ([`finish_switch`]); the state is bound to it last. The former one is deleted some seconds later,
+//!    when no search is at work in it any more ([`remove_retired`]).
 //!
-//! Whatever only the new index refuses ends this, and never the live side.
+//! Whatever only the new index refuses ends this, and never the live side. No index is deleted that can be live:
+//! it has lost its name in `etl.rebuild` before, under the epoch of the term.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
-use log::{error, info};
+use log::{debug, error, info, warn};
 use uuid::Uuid;
 
 use crate::elasticsearch::Elasticsearch;
 use crate::elasticsearch::bulk::Outcome;
 use crate::elasticsearch::index::{AliasAction, Index};
 use crate::elasticsearch::settings::IndexSettings;
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::kind::Kind;
 use crate::postgres::pending::{PageLimits, Selection, load_random};
 use crate::postgres::rebuild::{
-    Phase, Rebuild, begin_filling, begin_switching, count_rows, fail, finish_switching,
-    forget_rebuild, load_rebuild, save_filled,
+    Phase, Rebuild, begin_filling, begin_switching, count_rows, fail, find_retired,
+    finish_switching, forget_rebuild, forget_retired, load_rebuild, note_trouble,
+    put_off_switching, rename, save_filled,
 };
 use crate::postgres::stamp::{AsRead, find_unsettled, touch_unchanged};
 use crate::postgres::{Connection, Timestamp, moment_of, state};
 use crate::sync::answers::add_failure;
 use crate::sync::batch::Batch;
-use crate::sync::new_index::{create, parse_mapping};
-use crate::sync::page::load_page;
+use crate::sync::new_index::{create, name_of_new, parse_mapping};
+use crate::sync::page::{Page, load_page};
 use crate::sync::session::{Session, Target};
 
 /// How many documents are compared before the switch.
@@ -50,6 +53,12 @@ pub(super) struct Filling {
     filled_to: Option<Uuid>,
     /// What it is to have once it is filled.
     settings: IndexSettings,
+    /// Since when it is.
+    full_since: Option<Instant>,
+    /// How often it was not what the database gives.
+    differences: u32,
+    /// The engine did not let it take the place of the live one: not before this is tried again.
+    put_off_until: Option<Instant>,
 }
 
 /// What one part of a rebuild has done.
@@ -61,8 +70,11 @@ pub(super) enum Progress {
     TermOver,
 }
 
-/// Sees to what was asked for, at the beginning of a term, before its epoch: makes a new index, removes one that
-/// was cancelled, ends a switch that was begun. Returns the index that is to be filled.
+/// Sees to what was asked for, at the beginning of a term: makes a new index, removes one that is not wanted any
+/// more, ends a switch that was begun. Returns the index that is to be filled.
+///
+/// Nothing has been sent in this term yet, and what was read in others can no longer be stamped: from here on
+/// whatever is done has to be done in both indices.
 ///
 /// # Errors
 ///
@@ -71,78 +83,114 @@ pub(super) fn prepare(
     conn: &mut Connection,
     elasticsearch: &Elasticsearch,
     kind: Kind,
+    epoch: i64,
 ) -> Result<Option<Filling>, Error> {
     let Some(rebuild) = load_rebuild(conn, kind)? else { return Ok(None) };
+    let name = &rebuild.index_name;
     match rebuild.phase {
-        Phase::Requested => make(conn, elasticsearch, kind, &rebuild)?,
+        Phase::Requested => make(conn, elasticsearch, kind, epoch, &rebuild)?,
         Phase::Filling => {
-            let index = elasticsearch.find_index(&rebuild.index_name)?;
+            let index = elasticsearch.find_index(name)?;
             if index.map(|index| index.uuid) != rebuild.index_uuid {
-                let failure =
-                    format!("the new index {} was deleted or replaced", rebuild.index_name);
-                give_up(conn, elasticsearch, kind, &rebuild.index_name, &failure)?;
+                let failure = format!("the new index {name} was deleted or replaced");
+                give_up(conn, elasticsearch, kind, epoch, name, &failure)?;
             }
         }
-        Phase::Switching => finish_switch(conn, elasticsearch, kind, &rebuild)?,
+        Phase::Switching => drop(finish_switch(conn, elasticsearch, kind, &rebuild)?),
+        // Neither is ever live again, whoever looks at it when.
         Phase::Cancelled => {
-            elasticsearch.delete_index(&rebuild.index_name)?;
-            forget_rebuild(conn, kind)?;
-            info!("removed the new index {}", rebuild.index_name);
+            if remove(elasticsearch, name) {
+                forget_rebuild(conn, kind)?;
+                info!("removed the new index {name}");
+            }
         }
-        Phase::Failed => (),
+        Phase::Failed => drop(remove(elasticsearch, name)),
     }
     let rebuild = load_rebuild(conn, kind)?.filter(|rebuild| rebuild.phase == Phase::Filling);
     Ok(rebuild.map(|rebuild| Filling {
         index_name: rebuild.index_name,
         filled_to: rebuild.filled_to,
         settings: IndexSettings::from_text(&rebuild.settings.unwrap_or_default()),
+        full_since: None,
+        differences: 0,
+        put_off_until: None,
     }))
+}
+
+/// Removes an index that is not wanted. Returns whether it is gone: that it cannot be removed for now (a snapshot is
+/// taken of it, a right is missing) keeps nobody from anything.
+fn remove(elasticsearch: &Elasticsearch, name: &str) -> bool {
+    let result = elasticsearch.delete_index(name);
+    if let Err(err) = &result {
+        warn!("the index {name} is not needed, and could not be removed: {}", chain(err));
+    }
+    result.is_ok()
 }
 
 fn make(
     conn: &mut Connection,
     elasticsearch: &Elasticsearch,
     kind: Kind,
+    epoch: i64,
     rebuild: &Rebuild,
 ) -> Result<(), Error> {
-    let name = &rebuild.index_name;
-    // A process that was killed may have made it, and not noted that.
-    elasticsearch.delete_index(name)?;
-    let settings = match create(elasticsearch, name, kind, parse_mapping(rebuild.mapping.clone())?)
+    let mut name = rebuild.index_name.clone();
+    if elasticsearch.find_index(&name)?.is_some() {
+        // A process that was killed has made it, and not noted that. It is not removed before it has lost its
+        // name here: who was frozen must not remove what is live when it wakes up.
+        let fresh = name_of_new(elasticsearch, kind);
+        if !rename(conn, kind, epoch, &fresh)? {
+            return Ok(());
+        }
+        remove(elasticsearch, &name);
+        name = fresh;
+    }
+    let settings = match create(elasticsearch, &name, kind, parse_mapping(rebuild.mapping.clone())?)
     {
-        Err(Error::State(refusal)) => {
-            return give_up(conn, elasticsearch, kind, name, &refusal);
+        Err(err) if !err.is_transient() => {
+            return give_up(conn, elasticsearch, kind, epoch, &name, &chain(&err));
         }
         result => result?,
     };
-    let Some(Index { uuid, .. }) = elasticsearch.find_index(name)? else {
+    let Some(Index { uuid, .. }) = elasticsearch.find_index(&name)? else {
         return Err(Error::Rival(format!("the index {name} was deleted by somebody else")));
     };
-    begin_filling(conn, kind, &uuid, &settings.to_text())?;
-    info!("made the index {name}, which is filled beside the live one");
+    if begin_filling(conn, kind, epoch, &uuid, &settings.to_text())? {
+        info!("made the index {name}, which is filled beside the live one");
+    } else {
+        // Cancelled, or somebody else leads and makes another one.
+        remove(elasticsearch, &name);
+    }
     Ok(())
 }
 
-/// Gives a new index up: the live one alone counts from now on.
+/// Gives a new index up: the live one alone counts from now on. Does nothing if this term is over.
 pub(super) fn give_up(
     conn: &mut Connection,
     elasticsearch: &Elasticsearch,
     kind: Kind,
+    epoch: i64,
     index_name: &str,
     failure: &str,
 ) -> Result<(), Error> {
-    fail(conn, kind, failure)?;
-    error!("the rebuild of {kind} was stopped, the live index is as it was: {failure}");
-    Ok(elasticsearch.delete_index(index_name)?)
+    if fail(conn, kind, epoch, index_name, failure)? {
+        error!("the rebuild of {kind} was stopped, the live index is as it was: {failure}");
+        remove(elasticsearch, index_name);
+    }
+    Ok(())
 }
 
 /// Goes on with the new index of a kind: sends one page to it, or compares it and lets it take the place of
-/// the live one.
+/// the live one. `is_quiet`: nothing else was left to be done.
 ///
 /// # Errors
 ///
 /// Returns an error if either side fails. The next term goes on from there.
-pub(super) fn advance(session: &mut Session, kind: Kind) -> Result<Progress, Error> {
+pub(super) fn advance(
+    session: &mut Session,
+    kind: Kind,
+    is_quiet: bool,
+) -> Result<Progress, Error> {
     let Some(filling) = session.filling(kind).clone() else {
         return Ok(Progress::Filled(Batch::default()));
     };
@@ -150,7 +198,7 @@ pub(super) fn advance(session: &mut Session, kind: Kind) -> Result<Progress, Err
     let selection = Selection::All(filling.filled_to);
     let page = load_page(&mut session.conn, kind, &selection, limits, |_| true)?;
     let Some(last) = page.rows.last().map(|row| row.id) else {
-        return finish(session, kind, &filling).map(|()| Progress::TermOver);
+        return wait_and_finish(session, kind, filling, is_quiet);
     };
     let mut answers = Fill::default();
     let mut first = 0;
@@ -162,25 +210,48 @@ pub(super) fn advance(session: &mut Session, kind: Kind) -> Result<Progress, Err
         }
         first = end;
     }
-    if let Some(refusal) = answers.refusal(&mut session.conn, kind)? {
-        give_up(&mut session.conn, session.elasticsearch, kind, &filling.index_name, &refusal)?;
+    settle_page(session, kind, filling, &page, last, answers)
+}
+
+/// Acts on what the new index has answered to a page, and notes how far it is filled.
+fn settle_page(
+    session: &mut Session,
+    kind: Kind,
+    filling: Filling,
+    page: &Page,
+    last: Uuid,
+    answers: Fill,
+) -> Result<Progress, Error> {
+    let Session { conn, elasticsearch, epoch, .. } = session;
+    if let Some(refusal) = answers.refusal(conn, kind)? {
+        give_up(conn, elasticsearch, kind, *epoch, &filling.index_name, &refusal)?;
         return Ok(Progress::TermOver);
     }
-    touch_unchanged(&mut session.conn, kind, &answers.conflicts)?;
     match answers.failure {
-        Some(failure) if !failure.concerns_single_documents() => return Err(failure),
         Some(failure) => {
+            if note_trouble(conn, kind)? {
+                let failure = format!("it has taken nothing for minutes: {}", chain(&failure));
+                give_up(conn, elasticsearch, kind, *epoch, &filling.index_name, &failure)?;
+                return Ok(Progress::TermOver);
+            }
+            if !failure.concerns_single_documents() {
+                return Err(failure);
+            }
             return Ok(Progress::Filled(Batch { failure: Some(failure), ..Batch::default() }));
+        }
+        None if !touch_unchanged(conn, kind, &answers.conflicts)? => {
+            // A writer holds a row that is to be touched: the page is sent once more.
+            return Ok(Progress::Filled(Batch::default()));
         }
         None => (),
     }
     // Last, for the same reason as a stamp.
-    if !save_filled(&mut session.conn, kind, session.epoch, last, answers.acknowledged)? {
+    if !save_filled(conn, kind, *epoch, last, answers.acknowledged)? {
         return Ok(Progress::TermOver);
     }
     *session.filling(kind) = Some(Filling { filled_to: Some(last), ..filling });
-    let acknowledged = answers.acknowledged;
-    Ok(Progress::Filled(Batch { acknowledged, settled: page.rows.len(), ..Batch::default() }))
+    let (acknowledged, settled) = (answers.acknowledged, page.rows.len());
+    Ok(Progress::Filled(Batch { acknowledged, settled, ..Batch::default() }))
 }
 
 /// What the new index has answered.
@@ -220,30 +291,68 @@ impl Fill {
     }
 }
 
-/// Compares the new index with the rows, and lets it take the place of the live one.
-fn finish(session: &mut Session, kind: Kind, filling: &Filling) -> Result<(), Error> {
-    let name = &filling.index_name;
-    if let Some(difference) = compare(session, kind, name)? {
-        return give_up(&mut session.conn, session.elasticsearch, kind, name, &difference);
+/// Ends the rebuild when there is nothing else to be done, or after a while all the same.
+///
+/// Links and renamed genres that nobody has looked at yet make documents differ; so does what is written while
+/// they are compared. Only a difference that is found again and again is one.
+fn wait_and_finish(
+    session: &mut Session,
+    kind: Kind,
+    mut filling: Filling,
+    is_quiet: bool,
+) -> Result<Progress, Error> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const DIFFERENCES_MAX: u32 = 5;
+    const PUT_OFF: Duration = Duration::from_secs(30);
+    let full_since = *filling.full_since.get_or_insert_with(Instant::now);
+    *session.filling(kind) = Some(filling.clone());
+    let is_put_off = filling.put_off_until.is_some_and(|until| Instant::now() < until);
+    if is_put_off || !is_quiet && full_since.elapsed() < PATIENCE {
+        return Ok(Progress::Filled(Batch::default()));
     }
+    let name = &filling.index_name;
+    match compare(session, kind, name)? {
+        None if finish(session, kind, &filling)? => Ok(Progress::TermOver),
+        None => {
+            let put_off_until = Some(Instant::now() + PUT_OFF);
+            *session.filling(kind) = Some(Filling { put_off_until, ..filling });
+            Ok(Progress::Filled(Batch::default()))
+        }
+        Some(difference) if filling.differences < DIFFERENCES_MAX => {
+            debug!("the new index {name} is not right yet: {difference}");
+            let differences = filling.differences + 1;
+            let full_since = Some(Instant::now());
+            *session.filling(kind) = Some(Filling { full_since, differences, ..filling });
+            Ok(Progress::Filled(Batch::default()))
+        }
+        Some(difference) => {
+            let Session { conn, elasticsearch, epoch, .. } = session;
+            give_up(conn, elasticsearch, kind, *epoch, name, &difference)?;
+            Ok(Progress::TermOver)
+        }
+    }
+}
+
+/// Lets the new index take the place of the live one. Returns false if the engine does not let it.
+fn finish(session: &mut Session, kind: Kind, filling: &Filling) -> Result<bool, Error> {
     let Session { conn, elasticsearch, epoch, .. } = session;
+    // One that is left of the last rebuild: its name is about to be replaced.
+    remove_retired(conn, elasticsearch, kind, true)?;
     let state = state::load_state(conn, kind)?;
     let live = state.binding.map(|binding| binding.index_name).unwrap_or_default();
     let present = elasticsearch.load_settings(&live)?;
-    let settings = match state.settings {
-        Some(made_with) if !state.is_loading => {
-            filling.settings.clone().with_changes(&present, &IndexSettings::from_text(&made_with))
-        }
-        _ => filling.settings.clone(),
+    let own = filling.settings.clone();
+    let settings = match state.settings.filter(|_| !state.is_loading) {
+        Some(made_with) => own.with_changes(&present, &IndexSettings::from_text(&made_with)),
+        None => own,
     };
-    if !begin_switching(conn, kind, *epoch, &settings.to_text())? {
-        return Ok(());
+    if begin_switching(conn, kind, *epoch, &settings.to_text())?
+        && let Some(rebuild) = load_rebuild(conn, kind)?
+    {
+        return finish_switch(conn, elasticsearch, kind, &rebuild);
     }
-    let rebuild = load_rebuild(conn, kind)?;
-    match rebuild.filter(|rebuild| rebuild.phase == Phase::Switching) {
-        Some(rebuild) => finish_switch(conn, elasticsearch, kind, &rebuild),
-        None => Ok(()),
-    }
+    // Cancelled, or somebody else leads.
+    Ok(true)
 }
 
 /// Returns how the new index differs from the rows.
@@ -275,68 +384,93 @@ fn compare(session: &mut Session, kind: Kind, name: &str) -> Result<Option<Strin
     let different: Vec<AsRead> =
         (0..ids.len()).filter(differs).map(|place| page.rows[place]).collect();
     let unsettled: HashSet<Uuid> = find_unsettled(&mut session.conn, kind, &different)?;
-    let wrong = different.iter().find(|row| !unsettled.contains(&row.id));
+    let wrong: Vec<&AsRead> = different.iter().filter(|row| !unsettled.contains(&row.id)).collect();
+    // If something is wrong with them, they are right in both indices the next time.
+    let past: Vec<(AsRead, Timestamp)> = wrong.iter().map(|row| (**row, row.touched_at)).collect();
+    touch_unchanged(&mut session.conn, kind, &past)?;
     info!("compared {documents} documents of {kind} by number and {} by content", ids.len());
-    Ok(wrong.map(|row| {
+    Ok(wrong.first().map(|row| {
         format!("its document of {} {} is not what the database gives", kind.table(), row.id)
     }))
 }
 
-/// Lets the new index take the place of the live one, as far as that is not done yet.
+/// Lets the new index take the place of the live one, as far as that is not done yet. Returns false if the engine
+/// does not let it.
 fn finish_switch(
     conn: &mut Connection,
     elasticsearch: &Elasticsearch,
     kind: Kind,
     rebuild: &Rebuild,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let name = &rebuild.index_name;
     let live = state::load_state(conn, kind)?.binding.map(|binding| binding.index_name);
     let live = live.unwrap_or_default();
     let alias = elasticsearch.alias(kind);
     let indices = elasticsearch.load_indices(&format!("{name},{live}"))?;
     let Some(new) = indices.iter().find(|index| index.name == *name) else {
-        let failure = format!("the new index {name} was deleted by somebody else");
-        return give_up(conn, elasticsearch, kind, name, &failure);
+        warn!("the new index {name} was deleted by somebody else");
+        put_off_switching(conn, kind, name)?;
+        return Ok(false);
     };
     if !new.aliases.contains_key(&alias) {
         let settings = IndexSettings::from_text(rebuild.settings.as_deref().unwrap_or_default());
         elasticsearch.save_settings(name, &settings)?;
         elasticsearch.refresh(name)?;
         let old = indices.iter().find(|index| index.name == live);
-        elasticsearch.update_aliases(&switch_actions(new, old, alias, rebuild.keep_old))?;
+        match elasticsearch.update_aliases(&switch_actions(new, old, alias)) {
+            // While a snapshot is taken of it, for instance, an index cannot be deleted.
+            Err(err) if !err.is_transient() => {
+                warn!("the new index {name} cannot take the place of {live} yet: {}", chain(&err));
+                put_off_switching(conn, kind, name)?;
+                return Ok(false);
+            }
+            result => result?,
+        }
     }
-    finish_switching(conn, kind)?;
+    finish_switching(conn, kind, name)?;
     info!("the index {name} has taken the place of {live}");
-    Ok(())
+    Ok(true)
 }
 
 /// Everything that has to happen at once: the new index gets the aliases of the old one, with their filters and
-/// routings, and the old one goes.
-fn switch_actions(
-    new: &Index,
-    old: Option<&Index>,
-    alias: String,
-    keep_old: bool,
-) -> Vec<AliasAction> {
+/// routings.
+fn switch_actions(new: &Index, old: Option<&Index>, alias: String) -> Vec<AliasAction> {
     let mut actions = Vec::new();
+    let mut is_added = false;
     if let Some(old) = old {
         let private = Index::write_alias_stem(&old.name);
         for (name, properties) in &old.aliases {
-            if keep_old {
-                actions.push(AliasAction::Remove { index: old.name.clone(), alias: name.clone() });
-            }
+            actions.push(AliasAction::Remove { index: old.name.clone(), alias: name.clone() });
             if !name.starts_with(&private) {
+                is_added |= *name == alias;
                 let (index, alias) = (new.name.clone(), name.clone());
                 actions.push(AliasAction::Add { index, alias, properties: properties.clone() });
             }
         }
-        if !keep_old {
-            actions.push(AliasAction::Delete { index: old.name.clone() });
-        }
     }
-    let is_added = |action: &AliasAction| matches!(action, AliasAction::Add { alias: name, .. } if *name == alias);
-    if !actions.iter().any(is_added) {
+    if !is_added {
         actions.push(AliasAction::add(&new.name, alias));
     }
     actions
+}
+
+/// Deletes the index that was live before a rebuild. Not together with the switch: searches may be at work in it.
+///
+/// # Errors
+///
+/// Returns an error if PostgreSQL fails. That the engine does not delete it (a snapshot is taken of it) is no
+/// failure: it is tried again.
+pub(super) fn remove_retired(
+    conn: &mut Connection,
+    elasticsearch: &Elasticsearch,
+    kind: Kind,
+    at_once: bool,
+) -> Result<(), Error> {
+    if let Some(name) = find_retired(conn, kind, at_once)?
+        && remove(elasticsearch, &name)
+    {
+        forget_retired(conn, kind, &name)?;
+        info!("removed the former index {name}");
+    }
+    Ok(())
 }

@@ -16,12 +16,12 @@ use crate::error::Error;
 use crate::kind::Kind;
 use crate::postgres::lock::{Lock, find_holder};
 use crate::postgres::pending::count_pending;
-use crate::postgres::rebuild::{Phase, Rebuild, load_rebuild};
+use crate::postgres::rebuild::note_trouble;
 use crate::postgres::state::{self, Binding, end_loading};
 use crate::postgres::work::{Work, load_work};
 use crate::postgres::{Connection, DatabaseUrl, connect};
 use crate::sync::batch::Reading;
-use crate::sync::binding::{check_index, check_state, replace_write_aliases};
+use crate::sync::binding::{check_identity, check_index, check_state, replace_write_aliases};
 use crate::sync::leader::Leadership;
 use crate::sync::limits::Limits;
 use crate::sync::page::Page;
@@ -71,6 +71,20 @@ pub(super) enum Target {
 }
 
 impl Kept {
+    fn load(
+        conn: &mut Connection,
+        elasticsearch: &Elasticsearch,
+        kind: Kind,
+        filling: Option<Filling>,
+    ) -> Result<Self, Error> {
+        let binding = check_state(conn, elasticsearch, kind);
+        let binding = unless_init_es_is_at_work(conn, binding)?;
+        let state = state::load_state(conn, kind)?;
+        let settings = state.settings.filter(|_| state.is_loading);
+        let settings_after_load = settings.as_deref().map(IndexSettings::from_text);
+        Ok(Self { kind, binding, reading: Reading::default(), filling, settings_after_load })
+    }
+
     fn index_names(&self) -> impl Iterator<Item = &str> {
         let new = self.filling.as_ref().map(|filling| &*filling.index_name);
         [Some(&*self.binding.index_name), new].into_iter().flatten()
@@ -95,45 +109,17 @@ impl<'a> Session<'a> {
         if !leadership.is_confirmed(&mut conn)? {
             return Err(lost_lead());
         }
-        let mut kept = Vec::new();
+        // Before anything is changed, here or there.
         for kind in kinds.iter().copied() {
-            let filling = rebuild::prepare(&mut conn, elasticsearch, kind)?;
-            let binding = match check_state(&mut conn, elasticsearch, kind) {
-                Err(Error::IndexLost { .. }) if find_holder(&mut conn, Lock::Setup)?.is_some() => {
-                    return Err(Error::Rival("`etl init-es` is at work".to_owned()));
-                }
-                result => result?,
-            };
-            let settings_after_load = None;
-            kept.push(Kept {
-                kind,
-                binding,
-                reading: Reading::default(),
-                filling,
-                settings_after_load,
-            });
+            let identity = check_identity(&mut conn, elasticsearch, kind);
+            unless_init_es_is_at_work(&mut conn, identity)?;
         }
         let epoch = state::move_epoch(&mut conn)?;
-        for kept in &mut kept {
-            // After the epoch was moved: what changes from now on moves it again.
-            let state = state::load_state(&mut conn, kept.kind)?;
-            let rebuild = load_rebuild(&mut conn, kept.kind)?;
-            let is_prepared = match rebuild.filter(|rebuild| rebuild.phase != Phase::Failed) {
-                Some(Rebuild { phase: Phase::Filling, index_name, .. }) => {
-                    kept.filling.as_ref().is_some_and(|filling| filling.index_name == index_name)
-                }
-                // Asked for only just now.
-                Some(_) => false,
-                None => kept.filling.is_none(),
-            };
-            if !is_prepared || state.binding.as_ref() != Some(&kept.binding) {
-                return Err(Error::Rival(
-                    "the state is being changed by another command".to_owned(),
-                ));
-            }
-            if state.is_loading {
-                kept.settings_after_load = state.settings.as_deref().map(IndexSettings::from_text);
-            }
+        // After it: whatever is changed by others from now on moves it again, and ends this term.
+        let mut kept = Vec::new();
+        for kind in kinds.iter().copied() {
+            let filling = rebuild::prepare(&mut conn, elasticsearch, kind, epoch)?;
+            kept.push(Kept::load(&mut conn, elasticsearch, kind, filling)?);
         }
         let names: Vec<&str> = kept.iter().flat_map(Kept::index_names).collect();
         replace_write_aliases(&mut conn, elasticsearch, &names, epoch)?;
@@ -240,7 +226,7 @@ impl<'a> Session<'a> {
             let name = &self.kept[place].binding.index_name;
             self.elasticsearch.save_settings(name, settings)?;
             self.elasticsearch.refresh(name)?;
-            end_loading(&mut self.conn, kind)?;
+            end_loading(&mut self.conn, kind, name)?;
             self.kept[place].settings_after_load = None;
         }
         Ok(())
@@ -261,6 +247,7 @@ impl<'a> Session<'a> {
         }
         for Kept { kind, binding, .. } in &self.kept {
             check_index(self.elasticsearch, *kind, binding)?;
+            rebuild::remove_retired(&mut self.conn, self.elasticsearch, *kind, false)?;
         }
         self.next_binding_check =
             Instant::now() + BINDING_CHECK.max(asked.elapsed() * BINDING_CHECK_SHARE);
@@ -307,16 +294,39 @@ impl<'a> Session<'a> {
             let new = new.first().expect("only a kind that is rebuilt has a new index");
             return self.send_to(new, body);
         }
-        let mut outcomes = self.send_to(live, body)?;
-        for new in new {
-            let others = self.send_to(new, body)?;
-            if let Some(refusal) = find_refusal(&outcomes, &others) {
-                rebuild::give_up(&mut self.conn, self.elasticsearch, kind, new, &refusal)?;
-                return Err(Error::Rival(format!("the rebuild of {kind} was stopped")));
-            }
-            outcomes = outcomes.into_iter().zip(others).map(|(a, b)| a.and(b)).collect();
+        let outcomes = self.send_to(live, body)?;
+        match new.first() {
+            Some(new) => self.send_to_new_as_well(kind, new, body, outcomes),
+            None => Ok(outcomes),
         }
-        Ok(outcomes)
+    }
+
+    /// Sends to the new index what the live one has answered. What only the new one refuses, or does not take for
+    /// minutes, ends the rebuild.
+    fn send_to_new_as_well(
+        &mut self,
+        kind: Kind,
+        new: &str,
+        body: BulkPart<'_>,
+        live: Vec<Outcome>,
+    ) -> Result<Vec<Outcome>, Error> {
+        let others = self.send_to(new, body);
+        let is_trouble = match &others {
+            Ok(others) => others.iter().any(Outcome::concerns_request),
+            Err(err) => matches!(err, Error::Elasticsearch(_)),
+        };
+        let refusal = match &others {
+            _ if is_trouble && note_trouble(&mut self.conn, kind)? => {
+                Some("it has taken nothing for minutes, although the live one has".to_owned())
+            }
+            Ok(others) => find_refusal(&live, others),
+            Err(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            rebuild::give_up(&mut self.conn, self.elasticsearch, kind, self.epoch, new, &refusal)?;
+            return Err(Error::Rival(format!("the rebuild of {kind} was stopped")));
+        }
+        Ok(live.into_iter().zip(others?).map(|(a, b)| a.and(b)).collect())
     }
 
     fn send_to(&self, index_name: &str, body: BulkPart<'_>) -> Result<Vec<Outcome>, Error> {
@@ -335,6 +345,19 @@ fn find_refusal(live: &[Outcome], new: &[Outcome]) -> Option<String> {
         }
         _ => None,
     })
+}
+
+/// An index that is missing while `etl init-es` makes it is no reason to give up.
+fn unless_init_es_is_at_work<T>(
+    conn: &mut Connection,
+    result: Result<T, Error>,
+) -> Result<T, Error> {
+    match result {
+        Err(Error::IndexLost { .. }) if find_holder(conn, Lock::Setup)?.is_some() => {
+            Err(Error::Rival("`etl init-es` is at work".to_owned()))
+        }
+        result => result,
+    }
 }
 
 fn lost_lead() -> Error {

@@ -36,6 +36,8 @@ fn our_former_index_is_deleted_and_everything_is_loaded_again() {
 #[test]
 fn the_index_has_the_mapping_analyzer_and_name_that_are_promised() {
     let world = World::new("init_mapping");
+    // Until it is filled, it is without refresh and replicas.
+    assert_eq!(world.sync(), 0);
     let name = world.engine.indices().remove(0);
     let digits =
         name.strip_prefix(&format!("{}_", world.engine.alias())).expect("movies_<UTC time>");

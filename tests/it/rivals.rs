@@ -466,7 +466,7 @@ fn the_epoch_alone_keeps_what_a_replaced_index_has_acknowledged_from_being_stamp
     // It finds the answer, and no engine for what it does next.
     proxy.set_up(false);
     proxy.release();
-    running.wait_until_said(&["the state was taken over by another process"]);
+    running.wait_until_said(&["next attempt in"]);
     let stamped = "SELECT FROM content.film_work WHERE indexed_at IS NOT NULL";
     assert_eq!(world.client.execute(stamped, &[]).unwrap(), 0, "another index has them");
     proxy.set_up(true);

@@ -8,7 +8,7 @@ use log::info;
 use crate::error::Error;
 use crate::kind::Kind;
 use crate::postgres::Connection;
-use crate::postgres::rebuild::{Phase, Rebuild, load_rebuild};
+use crate::postgres::rebuild::{Phase, Rebuild, find_retired, load_rebuild};
 use crate::postgres::state::{load_bound_kinds, load_state};
 use crate::postgres::work::load_work;
 
@@ -28,13 +28,19 @@ pub struct Rebuilt {
     indices: Vec<(Kind, String)>,
     asked: Instant,
     told: Cell<Instant>,
+    /// Since when the new indices are live.
+    switched: Cell<Option<Instant>>,
 }
 
 /// How often is told how far a new index is.
 const REPORT: Duration = Duration::from_secs(5);
 
-/// Whoever leads sees to a new index within this time, if it keeps documents of this kind.
-const BEGIN_MAX: Duration = Duration::from_secs(30);
+/// The former indices are deleted within this time, unless something is in the way: then it is done later.
+const REMOVAL_MAX: Duration = Duration::from_secs(30);
+
+/// Whoever leads sees to a new index within this time, if it keeps documents of this kind and is not in the
+/// middle of something long.
+const BEGIN_MAX: Duration = Duration::from_secs(120);
 
 impl Goal {
     /// Returns true if the run is to end by itself.
@@ -100,11 +106,29 @@ impl Rebuilt {
     /// These new indices were just asked for.
     #[must_use]
     pub fn new(indices: Vec<(Kind, String)>) -> Self {
-        Self { indices, asked: Instant::now(), told: Cell::new(Instant::now()) }
+        Self {
+            indices,
+            asked: Instant::now(),
+            told: Cell::new(Instant::now()),
+            switched: Cell::new(None),
+        }
     }
 
     fn is_reached(&self, conn: &mut Connection) -> Result<bool, Error> {
-        let mut is_reached = true;
+        if !self.is_switched(conn)? {
+            return Ok(false);
+        }
+        let switched = self.switched.get().unwrap_or_else(Instant::now);
+        self.switched.set(Some(switched));
+        let mut is_cleared = true;
+        for (kind, _) in &self.indices {
+            is_cleared &= find_retired(conn, *kind, true)?.is_none();
+        }
+        Ok(is_cleared || switched.elapsed() > REMOVAL_MAX)
+    }
+
+    fn is_switched(&self, conn: &mut Connection) -> Result<bool, Error> {
+        let mut is_switched = true;
         for (kind, name) in &self.indices {
             match load_rebuild(conn, *kind)?.filter(|rebuild| rebuild.index_name == *name) {
                 Some(Rebuild { phase: Phase::Failed, failure, .. }) => {
@@ -115,7 +139,7 @@ impl Rebuilt {
                 }
                 Some(Rebuild { phase: Phase::Cancelled, .. }) => return Err(cancelled(*kind)),
                 Some(rebuild) => {
-                    is_reached = false;
+                    is_switched = false;
                     self.tell(*kind, &rebuild);
                 }
                 None => {
@@ -126,7 +150,7 @@ impl Rebuilt {
                 }
             }
         }
-        Ok(is_reached)
+        Ok(is_switched)
     }
 
     fn tell(&self, kind: Kind, rebuild: &Rebuild) {
