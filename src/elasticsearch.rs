@@ -38,7 +38,7 @@ pub struct Engine {
 }
 
 /// A client for one engine. Keeps connections alive; opens none when made.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Elasticsearch {
     agent: Agent,
     url: EngineUrl,

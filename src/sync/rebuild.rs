@@ -16,10 +16,12 @@
 //! Whatever only the new index refuses ends this, and never the live side. No index is deleted that can be live:
 //! it has lost its name in `etl.rebuild` before, under the epoch of the term.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use log::{debug, error, info, warn};
+use log::{error, info, warn};
 use uuid::Uuid;
 
 use crate::elasticsearch::Elasticsearch;
@@ -55,8 +57,12 @@ pub(super) struct Filling {
     settings: IndexSettings,
     /// Since when it is.
     full_since: Option<Instant>,
-    /// How often it was not what the database gives.
-    differences: u32,
+    /// What makes visible what was sent.
+    refresh: Option<Arc<JoinHandle<()>>>,
+    /// How often it did not have the right number of documents.
+    miscounts: u32,
+    /// The documents that were not what the database gives when they were last looked at, and how often in a row.
+    different: HashMap<Uuid, u32>,
     /// The engine did not let it take the place of the live one: not before this is tried again.
     put_off_until: Option<Instant>,
 }
@@ -112,7 +118,9 @@ pub(super) fn prepare(
         filled_to: rebuild.filled_to,
         settings: IndexSettings::from_text(&rebuild.settings.unwrap_or_default()),
         full_since: None,
-        differences: 0,
+        refresh: None,
+        miscounts: 0,
+        different: HashMap::new(),
         put_off_until: None,
     }))
 }
@@ -301,36 +309,35 @@ fn wait_and_finish(
     mut filling: Filling,
     is_quiet: bool,
 ) -> Result<Progress, Error> {
-    const PATIENCE: Duration = Duration::from_secs(10);
-    const DIFFERENCES_MAX: u32 = 5;
+    const PATIENCE: Duration = Duration::from_secs(3);
     const PUT_OFF: Duration = Duration::from_secs(30);
     let full_since = *filling.full_since.get_or_insert_with(Instant::now);
+    let refresh = filling.refresh.get_or_insert_with(|| {
+        // It may take the engine seconds, in which edits of the live index are not to wait.
+        let (elasticsearch, name) = (session.elasticsearch.clone(), filling.index_name.clone());
+        Arc::new(thread::spawn(move || drop(elasticsearch.refresh(&name))))
+    });
+    let is_refreshing = !refresh.is_finished();
     *session.filling(kind) = Some(filling.clone());
-    let is_put_off = filling.put_off_until.is_some_and(|until| Instant::now() < until);
+    let is_put_off =
+        is_refreshing || filling.put_off_until.is_some_and(|until| Instant::now() < until);
     if is_put_off || !is_quiet && full_since.elapsed() < PATIENCE {
         return Ok(Progress::Filled(Batch::default()));
     }
-    let name = &filling.index_name;
-    match compare(session, kind, name)? {
-        None if finish(session, kind, &filling)? => Ok(Progress::TermOver),
-        None => {
-            let put_off_until = Some(Instant::now() + PUT_OFF);
-            *session.filling(kind) = Some(Filling { put_off_until, ..filling });
-            Ok(Progress::Filled(Batch::default()))
-        }
-        Some(difference) if filling.differences < DIFFERENCES_MAX => {
-            debug!("the new index {name} is not right yet: {difference}");
-            let differences = filling.differences + 1;
-            let full_since = Some(Instant::now());
-            *session.filling(kind) = Some(Filling { full_since, differences, ..filling });
-            Ok(Progress::Filled(Batch::default()))
-        }
-        Some(difference) => {
+    let name = filling.index_name.clone();
+    match compare(session, kind, &mut filling)? {
+        Comparison::Same if finish(session, kind, &filling)? => return Ok(Progress::TermOver),
+        Comparison::Same => filling.put_off_until = Some(Instant::now() + PUT_OFF),
+        // What was touched is looked at when it is settled again.
+        Comparison::Unclear => filling.full_since = Some(Instant::now()),
+        Comparison::Different(difference) => {
             let Session { conn, elasticsearch, epoch, .. } = session;
-            give_up(conn, elasticsearch, kind, *epoch, name, &difference)?;
-            Ok(Progress::TermOver)
+            give_up(conn, elasticsearch, kind, *epoch, &name, &difference)?;
+            return Ok(Progress::TermOver);
         }
     }
+    *session.filling(kind) = Some(filling);
+    Ok(Progress::Filled(Batch::default()))
 }
 
 /// Lets the new index take the place of the live one. Returns false if the engine does not let it.
@@ -355,43 +362,89 @@ fn finish(session: &mut Session, kind: Kind, filling: &Filling) -> Result<bool, 
     Ok(true)
 }
 
-/// Returns how the new index differs from the rows.
-///
-/// The number of documents may differ by the rows that are not settled; so may those of a random sample.
-fn compare(session: &mut Session, kind: Kind, name: &str) -> Result<Option<String>, Error> {
+/// What a comparison of the new index with the rows has shown.
+enum Comparison {
+    /// It has what it is to have.
+    Same,
+    /// Something was different; what was changed meanwhile may be the reason.
+    Unclear,
+    /// It is wrong, in this way.
+    Different(String),
+}
+
+/// How often in a row something has to be wrong.
+const STRIKES_MAX: u32 = 5;
+
+/// Compares the new index with the rows: the number of documents, which may differ by the rows that are not
+/// settled, and the contents of a random sample and of what was different the last time.
+fn compare(session: &mut Session, kind: Kind, filling: &mut Filling) -> Result<Comparison, Error> {
+    let name = &filling.index_name;
     let before = count_rows(&mut session.conn, kind)?;
     let documents = i64::try_from(session.elasticsearch.count(name)?).unwrap_or(i64::MAX);
     let after = count_rows(&mut session.conn, kind)?;
-    let least = before.rows.min(after.rows) - before.unsettled.max(after.unsettled);
-    let most = before.rows.max(after.rows) + before.unsettled.max(after.unsettled);
+    let unsettled = before.unsettled.max(after.unsettled);
+    let least = before.rows.min(after.rows) - unsettled;
+    let most = before.rows.max(after.rows) + unsettled;
     if documents < least || documents > most {
-        return Ok(Some(format!(
+        filling.miscounts += 1;
+        if filling.miscounts < STRIKES_MAX {
+            return Ok(Comparison::Unclear);
+        }
+        return Ok(Comparison::Different(format!(
             "it holds {documents} documents, and there are {} rows of {}",
             after.rows,
             kind.table()
         )));
     }
-    let ids = load_random(&mut session.conn, kind, SAMPLE)?;
-    let limits = PageLimits { rows: SAMPLE, bytes: session.limits.bulk_bytes };
+    let mut ids = load_random(&mut session.conn, kind, SAMPLE)?;
+    ids.extend(filling.different.keys());
+    let compared = ids.len();
+    let wrong = find_wrong(session, kind, name, ids)?;
+    info!("compared {documents} documents of {kind} by number and {compared} by content");
+    // Links and genres that nobody has looked at yet make documents differ. If it is something else, they are
+    // right in both indices the next time.
+    let past: Vec<(AsRead, Timestamp)> = wrong.iter().map(|row| (*row, row.touched_at)).collect();
+    touch_unchanged(&mut session.conn, kind, &past)?;
+    let strikes = |row: &AsRead| filling.different.get(&row.id).copied().unwrap_or(0) + 1;
+    let was_different = !filling.different.is_empty();
+    filling.different = wrong.iter().map(|row| (row.id, strikes(row))).collect();
+    let most_strikes = filling.different.iter().max_by_key(|(_, strikes)| **strikes);
+    Ok(match most_strikes {
+        None => Comparison::Same,
+        // Those of the last time are right now.
+        Some((_, 1)) if was_different => Comparison::Same,
+        Some((id, strikes)) if *strikes >= STRIKES_MAX => Comparison::Different(format!(
+            "its document of {} {id} is not what the database gives",
+            kind.table()
+        )),
+        Some(_) => Comparison::Unclear,
+    })
+}
+
+/// Finds the settled rows whose documents in an index are not what they give.
+fn find_wrong(
+    session: &mut Session,
+    kind: Kind,
+    index_name: &str,
+    ids: Vec<Uuid>,
+) -> Result<Vec<AsRead>, Error> {
+    let limits = PageLimits { rows: ids.len(), bytes: session.limits.bulk_bytes };
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
     let page = load_page(&mut session.conn, kind, &Selection::Ids(ids), limits, |_| true)?;
     let ids: Vec<Uuid> = page.rows.iter().map(|row| row.id).collect();
     if ids.is_empty() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let stored = session.elasticsearch.load_sources(name, &ids)?;
+    let stored = session.elasticsearch.load_sources(index_name, &ids)?;
     let differs =
         |place: &usize| stored.get(*place).cloned().flatten() != Some(page.body.document(*place));
-    let different: Vec<AsRead> =
+    let mut wrong: Vec<AsRead> =
         (0..ids.len()).filter(differs).map(|place| page.rows[place]).collect();
-    let unsettled: HashSet<Uuid> = find_unsettled(&mut session.conn, kind, &different)?;
-    let wrong: Vec<&AsRead> = different.iter().filter(|row| !unsettled.contains(&row.id)).collect();
-    // If something is wrong with them, they are right in both indices the next time.
-    let past: Vec<(AsRead, Timestamp)> = wrong.iter().map(|row| (**row, row.touched_at)).collect();
-    touch_unchanged(&mut session.conn, kind, &past)?;
-    info!("compared {documents} documents of {kind} by number and {} by content", ids.len());
-    Ok(wrong.first().map(|row| {
-        format!("its document of {} {} is not what the database gives", kind.table(), row.id)
-    }))
+    let unsettled: HashSet<Uuid> = find_unsettled(&mut session.conn, kind, &wrong)?;
+    wrong.retain(|row| !unsettled.contains(&row.id));
+    Ok(wrong)
 }
 
 /// Lets the new index take the place of the live one, as far as that is not done yet. Returns false if the engine

@@ -42,6 +42,7 @@ pub fn fill() -> Vec<String> {
 pub fn rebuild_and_search(stage: &Stage, rng: &mut Rng) {
     if !["persons", "genres"].iter().all(|kind| count_lasting(stage, kind) == Some(LASTING)) {
         // The engine is away, or not filled yet.
+        stage.history.count("rebuilds", "not asked for");
         return;
     }
     let mut command = ask(stage, rng);
