@@ -9,6 +9,7 @@ use super::rules::{Bounds, Rule, Rules};
 /// One transaction, and nothing goes wrong.
 const CALM: Bounds = Bounds {
     writes: 1,
+    deletes: true,
     late: 0,
     rival: false,
     restarts: false,
@@ -18,6 +19,10 @@ const CALM: Bounds = Bounds {
     by_hand: false,
     duplicates: false,
     odd_modified: false,
+    rebuild: false,
+    cancel: false,
+    new_by_hand: false,
+    two_makers: false,
     runaway: u8::MAX,
 };
 
@@ -143,4 +148,32 @@ fn the_alias_refuses_what_is_late_when_deletes_were_forgotten() {
 #[test]
 fn the_alias_refuses_what_is_late_for_the_index_before() {
     check_missed(Rule::Alias, Bounds { late: 1, reset: true, ..CALM });
+}
+
+#[test]
+fn both_indices_acknowledge() {
+    check_missed(Rule::BothAcknowledge, Bounds { rebuild: true, ..CALM });
+}
+
+#[test]
+fn the_epoch_moves_when_a_rebuild_begins() {
+    let bounds = Bounds { rebuild: true, rival: true, ..CALM };
+    check_missed(Rule::EpochAtRebuild, bounds);
+}
+
+#[test]
+fn the_fill_is_noted_last() {
+    check_missed(Rule::FillNotedLast, Bounds { writes: 0, rebuild: true, ..CALM });
+}
+
+#[test]
+fn the_fill_has_the_version_of_the_row() {
+    let bounds = Bounds { rebuild: true, late: 1, deletes: false, ..CALM };
+    check_missed_without_both(Rule::FillHasRowVersion, Rule::Alias, bounds);
+}
+
+#[test]
+fn a_conflict_of_the_fill_touches() {
+    let bounds = Bounds { writes: 0, rebuild: true, new_by_hand: true, ..CALM };
+    check_missed(Rule::FillConflictTouches, bounds);
 }

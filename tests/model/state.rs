@@ -1,5 +1,7 @@
 //! What PostgreSQL, the engine, the network and the processes hold. Times are small numbers.
 
+use super::engine::Answer;
+
 /// A point in time, and a version.
 pub type Time = u8;
 
@@ -12,6 +14,8 @@ pub const TICK: Time = 10;
 pub const LONG_AGO: Time = 5;
 /// How far in the future a `modified` may be.
 pub const FUTURE: Time = 100;
+/// Without [`super::rules::Rule::FillHasRowVersion`]: the version of all documents of a fill, more than any time.
+pub const MAXIMUM: Time = 200;
 /// The version that somebody writes by hand.
 pub const BY_HAND: Time = 220;
 
@@ -60,9 +64,38 @@ pub struct Held {
     pub version: Time,
 }
 
+/// The new index of a rebuild.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NewIndex {
+    pub held: Held,
+    /// `etl.rebuild` knows it by the UUID that it has.
+    pub is_noted: bool,
+}
+
+/// Which index a request goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    Live,
+    /// The index of the rebuild, also when it has taken the place of the live one.
+    New,
+}
+
+/// How far a rebuild has come: `postgres::rebuild::Phase`. None is left when it is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    Requested,
+    /// With one film there is one page, which was noted or not.
+    Filling {
+        is_filled: bool,
+    },
+    Switching,
+    Cancelled,
+}
+
 /// One operation of a bulk request, under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Request {
+    pub to: Target,
     /// `None`: a delete.
     pub doc: Option<Doc>,
     pub version: Time,
@@ -94,6 +127,16 @@ pub enum Task {
     Dead,
     /// Not leading, or not running.
     Down,
+    /// A rebuild was read that is only requested.
+    Asked,
+    /// The new index was made; it is still there, or somebody has made it again.
+    Made { is_there: bool },
+    /// The new index was noted. A term begins, and its UUID is not looked at any more.
+    Prepared,
+    /// A rebuild was read, or noted, that takes the place of the live index.
+    Switching,
+    /// The aliases were switched.
+    Switched,
     /// The epoch was moved, the alias was not replaced yet.
     Elected,
     /// Leading, or so it believes. Between two kinds of work.
@@ -120,6 +163,15 @@ pub enum Task {
     Buried(Tombstone),
     /// The engine holds a higher version than the delete had.
     BurialRefused(Tombstone, Time),
+    /// The row of the film was read for the new index alone, and not yet what belongs to it.
+    FillRead { read: AsRead, version: Time, title: u8 },
+    /// A document was built for the new index alone. Without [`super::rules::Rule::FillNotedLast`] the
+    /// page is noted as filled before it is sent.
+    FillBuilt { request: Request, read: AsRead, is_noted: bool },
+    /// The new index holds a higher version, this one.
+    FillRefused(AsRead, Time),
+    /// The new index has answered, and what it refused was touched.
+    FillAnswered,
 }
 
 /// A process `etl start`.
@@ -129,13 +181,26 @@ pub struct Process {
     /// The epoch is still the one of its term. What is old never becomes current again, so that no
     /// numbers are needed.
     pub epoch_is_ours: bool,
-    /// The alias of its term still exists.
+    /// The alias of its term for the live index still exists.
     pub alias_is_ours: bool,
+    /// And the one for the new index.
+    pub new_alias_is_ours: bool,
+    /// Its term knows of a new index: `session::Kept::filling`. Whether it is filled.
+    pub filling: Option<bool>,
+    /// What the live index has answered, while the new one is still to be asked.
+    pub live_answer: Option<Answer>,
 }
 
 impl Process {
     pub fn new(task: Task) -> Self {
-        Self { task, epoch_is_ours: false, alias_is_ours: false }
+        Self {
+            task,
+            epoch_is_ours: false,
+            alias_is_ours: false,
+            new_alias_is_ours: false,
+            filling: None,
+            live_answer: None,
+        }
     }
 }
 
@@ -155,7 +220,18 @@ pub struct State {
     /// The last number given to a batch; unused with all rules.
     pub batches: u8,
     pub reset: Reset,
+    /// What people search.
     pub held: Held,
+    pub new: Option<NewIndex>,
+    /// The rebuild that was asked for.
+    pub rebuild: Option<Phase>,
+    pub asked: bool,
+    /// The index of the rebuild has taken the place of the live one …
+    pub live_is_new: bool,
+    /// … and the state is bound to the former one still.
+    pub is_switched: bool,
+    /// The state is bound to an index that is not the one that people search: `Error::IndexLost`.
+    pub is_lost: bool,
     /// The document was overwritten by hand, and the film not written since.
     pub by_hand: bool,
     pub late: [Option<Request>; 2],
@@ -178,6 +254,11 @@ impl State {
         matches!(self.reset, Reset::NotBegun | Reset::Bound)
     }
 
+    /// A term can begin: `binding::check_state`.
+    pub fn is_usable(&self) -> bool {
+        self.is_bound() && !self.is_lost
+    }
+
     /// A film, a person, a link, and an index that holds the document or is still empty.
     pub fn first(is_indexed: bool) -> Self {
         let (modified, touched_at) = (START, START);
@@ -194,6 +275,12 @@ impl State {
             batches: 0,
             reset: Reset::NotBegun,
             held: Held { doc, version: if is_indexed { START } else { 0 } },
+            new: None,
+            rebuild: None,
+            asked: false,
+            live_is_new: false,
+            is_switched: false,
+            is_lost: false,
             by_hand: false,
             late: [None; 2],
             processes: [Process::new(Task::Down); 2],
