@@ -2,7 +2,8 @@
 
 use super::engine;
 use super::rules::{Rule, Rules};
-use super::state::{AsRead, Film, Outbox, Person, Phase, Process, Reset, State, Time, Tombstone};
+use super::state::{AsRead, Film, Outbox, Person, Phase, Reset, State, Time, Tombstone};
+use super::task::Process;
 
 /// What makes a film pending: `pending::PENDING`.
 pub fn is_pending(film: Film, rules: Rules) -> bool {

@@ -1,7 +1,8 @@
 //! The engine and the way to it.
 
 use super::rules::{Rule, Rules};
-use super::state::{Held, NewIndex, Process, Request, State, Target, Task};
+use super::state::{Held, NewIndex, Request, State, Target};
+use super::task::{Process, Task};
 
 /// What the engine answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,9 +2,10 @@
 
 use stateright::{Model, Property};
 
-use super::process::Step;
 use super::rules::{Bounds, Rule, Rules};
-use super::state::{BY_HAND, Held, LONG_AGO, Phase, Process, Reset, State, Task};
+use super::state::{BY_HAND, Held, LONG_AGO, Phase, Reset, State};
+use super::step::Step;
+use super::task::{Process, Task};
 use super::writers::Write;
 use super::{database, engine};
 

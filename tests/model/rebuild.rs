@@ -2,9 +2,10 @@
 
 use super::database;
 use super::engine::{self, Answer};
-use super::process::Step;
 use super::rules::{Rule, Rules};
-use super::state::{AsRead, MAXIMUM, Phase, Process, Request, State, Target, Task};
+use super::state::{AsRead, MAXIMUM, Phase, Request, State, Target};
+use super::step::Step;
+use super::task::{Process, Task};
 
 /// What a process that is down begins with: `sync::rebuild::prepare`, then the term.
 pub fn first_step(state: &State) -> Step {
@@ -26,10 +27,13 @@ pub fn advance(state: &State, process: Process, steps: &mut Vec<Step>) {
     }
 }
 
-/// Does a step of the preparation or of the switch. Returns the task after it; `None`: it is down again,
-/// and the next step is that of another term.
-pub fn take(step: Step, state: &mut State, task: Task, rules: Rules) -> Option<Task> {
-    match (step, task) {
+/// Does a step of a rebuild. Returns the task after it; `None`: the process has ended, or its term.
+pub fn take(step: Step, state: &mut State, who: usize, rules: Rules) -> Option<Task> {
+    let process = state.processes[who];
+    if step.is_fenced() && !database::passes_fence(process, rules) {
+        return None;
+    }
+    match (step, process.task) {
         (Step::LoadRequested, _) => Some(Task::Asked),
         (Step::MakeNew, _) => {
             engine::make_new(state, rules);
@@ -49,16 +53,15 @@ pub fn take(step: Step, state: &mut State, task: Task, rules: Rules) -> Option<T
             state.rebuild = None;
             None
         }
+        (Step::LoadFill, _) => Some(load_fill(state, rules)),
+        (Step::TouchUnchanged, Task::FillRefused(read, past)) => {
+            database::touch_unchanged(state, read, past, rules);
+            Some(Task::FillAnswered)
+        }
+        (Step::SaveFilled, task) => save_filled(state, who, task),
+        (Step::BeginSwitching, _) => database::begin_switching(state).then_some(Task::Switching),
         (Step::LoadSwitching, _) => Some(Task::Switching),
-        (Step::SwitchAliases, _) => match state.new {
-            Some(new) if state.is_bound() => {
-                engine::switch(state, new, rules);
-                Some(Task::Switched)
-            }
-            None if state.live_is_new => Some(Task::Switched),
-            // Ended by `etl init-es`.
-            _ => None,
-        },
+        (Step::SwitchAliases, _) => switch_aliases(state, rules),
         (Step::FinishSwitching, _) => {
             database::finish_switching(state);
             None
@@ -67,21 +70,28 @@ pub fn take(step: Step, state: &mut State, task: Task, rules: Rules) -> Option<T
     }
 }
 
-/// What a term knows of a new index: `Filling` of the program. `None`: it does not begin, as the state
-/// has moved since it was prepared.
-pub fn find_filling(state: &State, task: Task) -> Option<Option<bool>> {
-    match (state.rebuild, task) {
-        (Some(Phase::Filling { is_filled }), _) => Some(Some(is_filled)),
-        (None, Task::Down) => Some(None),
+/// A term can begin: the rebuild is one that was prepared, or none.
+pub fn is_prepared(state: &State, task: Task) -> bool {
+    match state.rebuild {
+        Some(phase) => matches!(phase, Phase::Filling { .. }),
+        None => task == Task::Down,
+    }
+}
+
+/// What a term that begins knows of the new index.
+pub fn find_filling(state: &State) -> Option<bool> {
+    match state.rebuild {
+        Some(Phase::Filling { is_filled }) => Some(is_filled),
         _ => None,
     }
 }
 
-/// A page of the fill is read: the row first, as everywhere.
-pub fn load_fill(state: &State, rules: Rules) -> Task {
+/// The row is read first, as everywhere.
+fn load_fill(state: &State, rules: Rules) -> Task {
     let Some(film) = state.film else { return Task::Idle };
     let read = AsRead { touched_at: film.touched_at, modified: film.modified };
-    let version = if rules.has(Rule::FillHasRowVersion) { film.touched_at } else { MAXIMUM };
+    let kept = rules.has(Rule::FillHasRowVersion);
+    let version = if kept { film.touched_at } else { MAXIMUM };
     Task::FillRead { read, version, title: film.title }
 }
 
@@ -93,21 +103,28 @@ pub fn build(state: &State, task: Task) -> Task {
     Task::FillBuilt { request, read, is_noted: false }
 }
 
-/// A statement of the fill that is fenced, or touches. Returns the task after it, and whether the page
-/// was noted. `None`: the term is over.
-pub fn write(step: Step, state: &mut State, task: Task, rules: Rules) -> Option<Task> {
-    match (step, task) {
-        (Step::TouchUnchanged, Task::FillRefused(read, past)) => {
-            database::touch_unchanged(state, read, past, rules);
-            Some(Task::FillAnswered)
+fn save_filled(state: &mut State, who: usize, task: Task) -> Option<Task> {
+    if !database::save_filled(state) {
+        return None;
+    }
+    state.processes[who].filling = Some(true);
+    Some(match task {
+        // Too early: it is sent after that.
+        Task::FillBuilt { request, read, .. } => Task::FillBuilt { request, read, is_noted: true },
+        _ => Task::Idle,
+    })
+}
+
+fn switch_aliases(state: &mut State, rules: Rules) -> Option<Task> {
+    match state.new {
+        Some(new) if state.is_bound() => {
+            engine::switch(state, new, rules);
+            Some(Task::Switched)
         }
-        (Step::SaveFilled, Task::FillBuilt { request, read, .. }) => {
-            let is_noted = true;
-            database::save_filled(state).then_some(Task::FillBuilt { request, read, is_noted })
-        }
-        (Step::SaveFilled, _) => database::save_filled(state).then_some(Task::Idle),
-        (Step::BeginSwitching, _) => database::begin_switching(state).then_some(Task::Switching),
-        (step, task) => unreachable!("{step:?} at {task:?}"),
+        // Somebody else has done it.
+        None if state.live_is_new => Some(Task::Switched),
+        // Ended by `etl init-es`.
+        _ => None,
     }
 }
 
