@@ -3,12 +3,13 @@
 
 use super::explore;
 use super::machine::Event;
-use super::process::Step;
 use super::rules::{Bounds, Rule, Rules};
+use super::step::Step;
 
 /// One transaction, and nothing goes wrong.
 const CALM: Bounds = Bounds {
     writes: 1,
+    deletes: true,
     late: 0,
     rival: false,
     restarts: false,
@@ -18,6 +19,10 @@ const CALM: Bounds = Bounds {
     by_hand: false,
     duplicates: false,
     odd_modified: false,
+    rebuild: false,
+    cancel: false,
+    new_by_hand: false,
+    two_makers: false,
     runaway: u8::MAX,
 };
 
@@ -143,4 +148,47 @@ fn the_alias_refuses_what_is_late_when_deletes_were_forgotten() {
 #[test]
 fn the_alias_refuses_what_is_late_for_the_index_before() {
     check_missed(Rule::Alias, Bounds { late: 1, reset: true, ..CALM });
+}
+
+#[test]
+fn both_indices_acknowledge() {
+    check_missed(Rule::BothAcknowledge, Bounds { rebuild: true, ..CALM });
+}
+
+// The old leader knows of no new index: what the live one alone has acknowledged is stamped after the fill
+// has passed the row, and a deletion forgotten.
+#[test]
+fn the_epoch_moves_when_a_rebuild_begins() {
+    let bounds = Bounds { rebuild: true, rival: true, ..CALM };
+    check_missed(Rule::EpochAtRebuild, bounds);
+    let missed = check_missed(Rule::EpochAtRebuild, Bounds { deletes: false, ..bounds });
+    let has = |step| missed.iter().any(|event| matches!(event, Event::Process(_, s) if *s == step));
+    assert!(has(Step::LoadFill) && has(Step::Stamp));
+}
+
+#[test]
+fn the_fill_is_noted_last() {
+    let bounds = Bounds { writes: 0, rebuild: true, ..CALM };
+    let missed = check_missed(Rule::FillNotedLast, bounds);
+    assert!(missed.contains(&Event::Process(1, Step::Die)));
+}
+
+// A page that was sent before the row changed arrives late, and has the same version as a later page. The
+// alias refuses it. Of a deleted film it would be accepted at any version, as a new index has no deletes.
+#[test]
+fn the_fill_has_the_version_of_the_row() {
+    let bounds = Bounds { rebuild: true, late: 1, deletes: false, ..CALM };
+    check_missed_without_both(Rule::FillHasRowVersion, Rule::Alias, bounds);
+}
+
+// The delete was forgotten before the new index was made, which holds no version of it.
+#[test]
+fn the_alias_refuses_what_is_late_for_the_live_index_before_the_switch() {
+    check_missed(Rule::Alias, Bounds { rebuild: true, late: 1, ..CALM });
+}
+
+#[test]
+fn a_conflict_of_the_fill_touches() {
+    let bounds = Bounds { writes: 0, rebuild: true, new_by_hand: true, ..CALM };
+    check_missed(Rule::FillConflictTouches, bounds);
 }

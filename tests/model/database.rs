@@ -2,9 +2,10 @@
 
 use super::engine;
 use super::rules::{Rule, Rules};
-use super::state::{AsRead, Film, Outbox, Person, Process, Reset, State, Time, Tombstone};
+use super::state::{AsRead, Film, Outbox, Person, Phase, Reset, State, Time, Tombstone};
+use super::task::Process;
 
-/// What makes a film pending: `film_work::PENDING`.
+/// What makes a film pending: `pending::PENDING`.
 pub fn is_pending(film: Film, rules: Rules) -> bool {
     film.indexed_at.is_none_or(|indexed_at| {
         let by_time = !rules.has(Rule::TouchNulls) && film.touched_at > indexed_at;
@@ -17,7 +18,7 @@ pub fn passes_fence(process: Process, rules: Rules) -> bool {
     process.epoch_is_ours || !rules.has(Rule::Epoch)
 }
 
-/// `etl.touch_film_works`. Returns whether it touched the film; else it is locked or absent.
+/// `etl.touch_rows`. Returns whether it touched the film; else it is locked or absent.
 pub fn touch(state: &mut State, past: Option<Time>, rules: Rules) -> bool {
     let clock = state.clock;
     let Some(film) = state.film.as_mut().filter(|_| !state.film_is_locked) else { return false };
@@ -32,7 +33,7 @@ pub fn touch(state: &mut State, past: Option<Time>, rules: Rules) -> bool {
     true
 }
 
-/// `etl.stamp_film_works`, with its `etl.lock_as_read`; the fence has been passed.
+/// `etl.stamp_rows`, with its `etl.lock_as_read`; the fence has been passed.
 pub fn stamp(state: &mut State, read: AsRead, rules: Rules) {
     let clock = state.clock;
     let Some(film) = state.film.as_mut().filter(|_| !state.film_is_locked) else { return };
@@ -105,12 +106,13 @@ pub fn reset_again(state: &mut State) {
     state.reset = Reset::Unbound;
 }
 
-/// The next statement or request of `etl init-es`: `commands::init_es::run`.
+/// The next statement or request of `etl init-es`: `sync::new_index::Switch::carry_out`.
 pub fn reset(state: &mut State, rules: Rules) {
     state.reset = match state.reset {
-        // `state::unbind`.
+        // `state::unbind`, which ends a rebuild.
         Reset::NotBegun => {
             move_epoch(state);
+            state.rebuild = None;
             Reset::Unbound
         }
         // `Elasticsearch::update_aliases`.
@@ -128,7 +130,7 @@ pub fn reset(state: &mut State, rules: Rules) {
             state.person = Person { fanned_out: true, ..state.person };
             Reset::PersonsFannedOut
         }
-        // `state::reset_films`, `etl.reset_film_works`.
+        // `state::reset_rows`, `etl.reset_rows`.
         Reset::PersonsFannedOut => {
             if let Some(film) = &mut state.film {
                 film.indexed_at = None;
@@ -141,4 +143,71 @@ pub fn reset(state: &mut State, rules: Rules) {
             Reset::Bound
         }
     };
+}
+
+/// `rebuild::request`.
+pub fn request_rebuild(state: &mut State, rules: Rules) {
+    state.asked = true;
+    state.rebuild = Some(Phase::Requested);
+    if rules.has(Rule::EpochAtRebuild) {
+        move_epoch(state);
+    }
+}
+
+/// `rebuild::cancel`.
+pub fn cancel_rebuild(state: &mut State) {
+    state.rebuild = Some(Phase::Cancelled);
+    move_epoch(state);
+}
+
+/// `rebuild::begin_filling`.
+pub fn begin_filling(state: &mut State, is_there: bool) {
+    if state.rebuild == Some(Phase::Requested) {
+        state.rebuild = Some(Phase::Filling { is_filled: false });
+        if let Some(new) = &mut state.new {
+            new.is_noted = is_there;
+        }
+    }
+}
+
+/// `stamp::touch_unchanged`.
+pub fn touch_unchanged(state: &mut State, read: AsRead, past: Time, rules: Rules) {
+    let is_settled = |film: Film| film.touched_at == read.touched_at && !is_pending(film, rules);
+    if rules.has(Rule::FillConflictTouches) && state.film.is_some_and(is_settled) {
+        touch(state, Some(past), rules);
+    }
+}
+
+/// `rebuild::save_filled`; the fence has been passed. Returns false if there is nothing to be filled.
+pub fn save_filled(state: &mut State) -> bool {
+    let is_filling = matches!(state.rebuild, Some(Phase::Filling { .. }));
+    if is_filling {
+        state.rebuild = Some(Phase::Filling { is_filled: true });
+    }
+    is_filling
+}
+
+/// `rebuild::begin_switching`; the fence has been passed. Returns false if there is nothing to be
+/// switched.
+pub fn begin_switching(state: &mut State) -> bool {
+    let is_filling = matches!(state.rebuild, Some(Phase::Filling { .. }));
+    if is_filling {
+        state.rebuild = Some(Phase::Switching);
+    }
+    is_filling
+}
+
+/// `rebuild::finish_switching`.
+pub fn finish_switching(state: &mut State) {
+    move_epoch(state);
+    if state.rebuild == Some(Phase::Switching) {
+        state.rebuild = None;
+        state.is_switched = false;
+    }
+}
+
+/// `rebuild::fail`, in `sync::rebuild::give_up`.
+pub fn give_up(state: &mut State) {
+    move_epoch(state);
+    state.rebuild = None;
 }

@@ -2,9 +2,10 @@
 
 use stateright::{Model, Property};
 
-use super::process::Step;
 use super::rules::{Bounds, Rule, Rules};
-use super::state::{BY_HAND, Held, LONG_AGO, Process, Reset, State, Task};
+use super::state::{BY_HAND, Held, LONG_AGO, Phase, Reset, State};
+use super::step::Step;
+use super::task::{Process, Task};
 use super::writers::Write;
 use super::{database, engine};
 
@@ -26,10 +27,16 @@ pub enum Event {
     Arrive(usize),
     /// The engine restarts and forgets deletes.
     RestartEngine,
-    /// `etl init-es` goes on: `commands::init_es::run`.
+    /// `etl init-es` goes on: `sync::new_index::Switch::carry_out`.
     Reset,
     /// `etl init-es` is killed before its end, and run again.
     ResetAgain,
+    /// `rebuild::request`, in `etl rebuild`.
+    AskForRebuild,
+    /// `rebuild::cancel`, in `etl rebuild --cancel`.
+    CancelRebuild,
+    /// Somebody writes to the new index, before it is filled, with a far higher version.
+    WriteNewByHand,
     /// A writer locks the film.
     Lock,
     /// It commits, or rolls back.
@@ -52,8 +59,16 @@ impl Machine {
             }
             let mut steps = Vec::new();
             Step::possible(state, *process, self.rules, &mut steps);
+            if self.bounds.two_makers && steps == [Step::MakeNew] && process.task == Task::Down {
+                steps = vec![Step::LoadRequested];
+            }
+            let is_making = |p: &Process| matches!(p.task, Task::Made { .. });
+            if !self.bounds.two_makers && state.processes.iter().any(is_making) {
+                steps.retain(|step| *step != Step::MakeNew);
+            }
             // What goes out when its alias is gone never arrives.
-            let can_arrive = process.alias_is_ours || !self.rules.has(Rule::Alias);
+            let has_alias = engine::has_alias(*process, Step::target(*process));
+            let can_arrive = has_alias || !self.rules.has(Rule::Alias);
             if steps.contains(&Step::Send) && has_room && can_arrive {
                 steps.push(Step::SendLate);
                 if self.bounds.duplicates {
@@ -75,6 +90,14 @@ impl Machine {
             Event::RestartEngine => engine::restart(state),
             Event::Reset => database::reset(state, self.rules),
             Event::ResetAgain => database::reset_again(state),
+            Event::AskForRebuild => database::request_rebuild(state, self.rules),
+            Event::CancelRebuild => database::cancel_rebuild(state),
+            Event::WriteNewByHand => {
+                if let Some(new) = &mut state.new {
+                    new.held = Held { doc: Some((u8::MAX, None)), version: BY_HAND };
+                }
+                state.wrote_by_hand = true;
+            }
             Event::Lock => state.film_is_locked = true,
             Event::Unlock => state.film_is_locked = false,
             Event::StepClock => {
@@ -94,7 +117,7 @@ impl Machine {
     fn run_cleanly(&self, mut state: State) -> Option<State> {
         state.film_is_locked = false;
         // `etl start` tells the operator to run `etl init-es` again if that was not finished.
-        if !state.is_bound() {
+        if !state.is_usable() {
             state.reset = Reset::NotBegun;
             while state.reset != Reset::Bound {
                 database::reset(&mut state, self.rules);
@@ -111,9 +134,13 @@ impl Machine {
         None
     }
 
-    /// After a clean run the index holds what PostgreSQL gives, and still does when all that is late
+    /// The state is bound to what people search: else only `etl init-es` helps. And
+    /// after a clean run the index holds what PostgreSQL gives, and still does when all that is late
     /// has arrived, in any order, and the engine was restarted before.
     fn ends_right(&self, state: &State) -> bool {
+        if state.is_lost {
+            return false;
+        }
         let is_under_way = |p: &Process| !matches!(p.task, Task::Dead | Task::Down | Task::Idle);
         // Such a process is killed or goes on; both come to states that are looked at. What was
         // written by hand is seen when the film is written again.
@@ -132,7 +159,7 @@ impl Machine {
                 for place in order {
                     engine::arrive_late(&mut end, place);
                 }
-                end.held.doc == end.document()
+                end.held.doc == end.document() && end.rebuild.is_none()
             })
         })
     }
@@ -150,19 +177,33 @@ impl Model for Machine {
         let Bounds { writes, .. } = self.bounds;
         if state.writes < writes {
             let mut possible = Vec::new();
-            Write::possible(state, self.bounds.odd_modified, &mut possible);
+            Write::possible(state, self.bounds, &mut possible);
             events.extend(possible.into_iter().map(Event::Write));
         }
         self.process_events(state, events);
         let late = state.late.iter().enumerate().filter(|(_, late)| late.is_some());
         events.extend(late.map(|(place, _)| Event::Arrive(place)));
         let mut push = |event, is_possible: bool| events.extend(is_possible.then_some(event));
-        let forgets = state.held.doc.is_none() && state.held.version > 0;
+        let new_held = state.new.map(|new| new.held);
+        let forgets = [Some(state.held), new_held]
+            .into_iter()
+            .flatten()
+            .any(|held| held.doc.is_none() && held.version > 0);
         push(Event::RestartEngine, self.bounds.restarts && forgets);
         // It waits for a film that is locked.
         let waits = state.reset == Reset::PersonsFannedOut && state.film_is_locked;
         push(Event::Reset, self.bounds.reset && state.reset != Reset::Bound && !waits);
         push(Event::ResetAgain, !state.is_bound() && state.reset != Reset::Unbound);
+        let Bounds { rebuild, cancel, new_by_hand, .. } = self.bounds;
+        push(Event::AskForRebuild, rebuild && !state.asked && state.is_bound());
+        let can_cancel = matches!(state.rebuild, Some(Phase::Requested | Phase::Filling { .. }));
+        push(Event::CancelRebuild, cancel && can_cancel);
+        let is_answered = |p: &Process| p.task == Task::FillAnswered;
+        let can_write_new = state.rebuild == Some(Phase::Filling { is_filled: false })
+            && state.new.is_some()
+            && state.film.is_some()
+            && !state.processes.iter().any(is_answered);
+        push(Event::WriteNewByHand, new_by_hand && can_write_new && !state.wrote_by_hand);
         push(Event::Lock, self.bounds.locks && state.film.is_some() && !state.film_is_locked);
         push(Event::Unlock, state.film_is_locked);
         push(Event::StepClock, self.bounds.clock_step && !state.clock_stepped);

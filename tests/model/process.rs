@@ -5,126 +5,31 @@
 
 use super::database::{self, is_pending, passes_fence};
 use super::engine::{self, Answer};
+use super::rebuild;
 use super::rules::{Rule, Rules};
-use super::state::{AsRead, Process, Request, State, Task, Time};
-
-/// What a process does next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// `state::move_epoch`, in `Session::begin`.
-    MoveEpoch,
-    /// `session::replace_write_alias`, in `Session::begin`.
-    ReplaceAlias,
-    /// `etl.note_fan_outs`, in `sync::touches::touch_for_a_while`.
-    NoteFanOuts,
-    /// Without [`Rule::NotedWithStamp`]: the other half.
-    NoteLater,
-    /// `etl.expand_fan_outs`, in `sync::touches::touch_for_a_while`.
-    ExpandFanOuts,
-    /// `outbox::drain_touches`, in `sync::touches::touch_chunk`.
-    DrainTouches,
-    /// `film_work::load_pending`, in `sync::films::index_batch`.
-    LoadFilm,
-    /// Without [`Rule::RowVersion`]: a number is taken before anything is read.
-    TakeNumber,
-    /// `film_work::load_credits`, in `sync::films::build_documents`.
-    LoadRelations,
-    /// `Session::send`, in `sync::films::send_and_settle` and `sync::outbox::bury`. The answer comes
-    /// back.
-    Send,
-    /// The same; the answer is lost, and the request late. The term is over.
-    SendLate,
-    /// The same; the answer comes back, and the request will arrive once more.
-    SendTwice,
-    /// `etl.stamp_film_works`, in `sync::films::settle`.
-    Stamp,
-    /// `stamp::touch`, in `sync::films::settle`.
-    TouchPastConflict,
-    /// `outbox::load_tombstones`, in `sync::outbox::bury`.
-    LoadTombstones,
-    /// `outbox::revive`, in `sync::outbox::bury`.
-    Revive,
-    /// `outbox::forget`, in `sync::outbox::bury`.
-    Forget,
-    /// `outbox::raise_tombstone`, in `sync::outbox::bury`.
-    RaiseTombstone,
-    /// Killed, or ended by an error. Where it was is lost.
-    Die,
-}
+use super::state::{AsRead, Request, State, Target, Time};
+use super::step::Step;
+use super::task::{Process, Task};
 
 impl Step {
-    /// All that a process can do now, in the order of `sync::step`; first of all what it would do if
-    /// nothing went wrong.
-    pub fn possible(state: &State, process: Process, rules: Rules, steps: &mut Vec<Self>) {
-        match process.task {
-            Task::Down if state.is_bound() => steps.push(Self::MoveEpoch),
-            Task::Down | Task::Dead => {}
-            Task::Elected => steps.push(Self::ReplaceAlias),
-            Task::Idle => Self::from_idle(state, process, rules, steps),
-            Task::PersonStamped => steps.push(Self::NoteLater),
-            Task::Numbered(_) | Task::RelationsRead { .. } if rules.has(Rule::FilmFirst) => {
-                steps.push(Self::LoadFilm);
-            }
-            Task::Numbered(_) | Task::FilmRead { .. } => steps.push(Self::LoadRelations),
-            Task::RelationsRead { .. } => steps.push(Self::LoadFilm),
-            Task::Built { .. } | Task::Burying(_) => steps.push(Self::Send),
-            Task::Acknowledged(_) => steps.push(Self::Stamp),
-            Task::Refused(_) => steps.push(Self::TouchPastConflict),
-            Task::Reviving(_) => steps.push(Self::Revive),
-            Task::Buried(_) => steps.push(Self::Forget),
-            Task::BurialRefused(..) => steps.push(Self::RaiseTombstone),
-        }
-    }
-
-    fn from_idle(state: &State, process: Process, rules: Rules, steps: &mut Vec<Self>) {
-        let passes = passes_fence(process, rules);
-        let mut push = |step, is_possible: bool| steps.extend(is_possible.then_some(step));
-        push(Self::NoteFanOuts, !state.person.fanned_out);
-        push(Self::ExpandFanOuts, state.outbox.fan_out && passes);
-        push(Self::DrainTouches, state.outbox.touch && passes);
-        let load = match (rules.has(Rule::RowVersion), rules.has(Rule::FilmFirst)) {
-            (false, _) => Self::TakeNumber,
-            (true, true) => Self::LoadFilm,
-            (true, false) => Self::LoadRelations,
-        };
-        push(load, state.film.is_some_and(|film| is_pending(film, rules)));
-        push(Self::LoadTombstones, state.outbox.tombstone.is_some());
-    }
-
-    /// Its statement does nothing when the epoch has moved.
-    fn is_fenced(self) -> bool {
-        use Step::{DrainTouches, ExpandFanOuts, Forget, Revive, Stamp};
-        matches!(self, ExpandFanOuts | DrainTouches | Stamp | Revive | Forget)
-    }
-
     /// Does it.
     pub fn take(self, state: &mut State, who: usize, rules: Rules) {
         let process = state.processes[who];
         let task = match (self, process.task) {
             (Self::MoveEpoch, _) => return begin(state, who, rules),
-            (Self::ReplaceAlias, _) => {
-                engine::remove_aliases(state, rules);
-                state.processes[who].alias_is_ours = true;
-                Task::Idle
-            }
+            (step, _) if step.is_of_rebuild() => match rebuild::take(step, state, who, rules) {
+                Some(task) => task,
+                None => return end(state, who),
+            },
+            (Self::ReplaceAlias, _) => return replace_aliases(state, who, rules),
             (Self::Die, _) => return end(state, who),
-            (Self::Send | Self::SendTwice, task) => {
-                let request = request(state, task, rules);
-                match engine::send(state, process, request, rules) {
-                    Answer::AliasGone => return end(state, who),
-                    answer => {
-                        if self == Self::SendTwice {
-                            engine::leave_under_way(state, request);
-                        }
-                        answered(task, answer)
-                    }
-                }
-            }
+            (Self::Send | Self::SendTwice, _) => return self.send(state, who, rules),
             (Self::SendLate, task) => {
-                let request = request(state, task, rules);
+                let request = request(state, process, task, rules);
                 engine::leave_under_way(state, request);
                 return end(state, who);
             }
+            (Self::LoadRelations, Task::FillRead { .. }) => rebuild::build(state, process.task),
             (Self::LoadFilm | Self::TakeNumber | Self::LoadRelations, task) => {
                 self.read(state, task, rules)
             }
@@ -134,7 +39,31 @@ impl Step {
         state.processes[who].task = task;
     }
 
-    /// A statement of `sync::films::index_batch` that reads.
+    /// A request is sent and answered. One that is for both indices counts when both have answered.
+    fn send(self, state: &mut State, who: usize, rules: Rules) {
+        let process = state.processes[who];
+        let request = request(state, process, process.task, rules);
+        let answer = engine::send(state, process, request, rules);
+        if self == Self::SendTwice && answer != Answer::AliasGone {
+            engine::leave_under_way(state, request);
+        }
+        let has_new = process.filling.is_some() && rules.has(Rule::BothAcknowledge);
+        let answer = match process.live_answer {
+            Some(live) => rebuild::both(live, answer),
+            None if has_new && request.to == Target::Live => {
+                state.processes[who].live_answer = Some(answer);
+                return;
+            }
+            None => answer,
+        };
+        state.processes[who].live_answer = None;
+        match answer {
+            Answer::AliasGone => end(state, who),
+            answer => state.processes[who].task = answered(process.task, answer),
+        }
+    }
+
+    /// A statement of `sync::page::load_page` that reads.
     fn read(self, state: &mut State, task: Task, rules: Rules) -> Task {
         let number = match task {
             Task::Numbered(number) => Some(number),
@@ -149,7 +78,7 @@ impl Step {
                 Task::Numbered(170 + state.batches)
             }
             (Self::LoadRelations, Task::FilmRead { version, read, title }) => {
-                let request = Request { doc: Some((title, person)), version };
+                let request = Request { to: Target::Live, doc: Some((title, person)), version };
                 Task::Built { request, read }
             }
             (Self::LoadRelations, _) => Task::RelationsRead { version: number, person },
@@ -161,7 +90,8 @@ impl Step {
                 let version = number.unwrap_or(film.touched_at);
                 match task {
                     Task::RelationsRead { person, .. } => {
-                        let request = Request { doc: Some((film.title, person)), version };
+                        let request =
+                            Request { to: Target::Live, doc: Some((film.title, person)), version };
                         Task::Built { request, read }
                     }
                     _ => Task::FilmRead { version, read, title: film.title },
@@ -210,9 +140,31 @@ impl Step {
 
 /// A term begins. Where aliases are not replaced, it has begun.
 fn begin(state: &mut State, who: usize, rules: Rules) {
-    database::move_epoch(state);
+    if !rebuild::is_prepared(state, state.processes[who].task) {
+        return end(state, who);
+    }
+    let filling = rebuild::find_filling(state);
+    if filling.is_none() || rules.has(Rule::EpochAtRebuild) {
+        database::move_epoch(state);
+    }
     let task = if rules.has(Rule::Alias) { Task::Elected } else { Task::Idle };
-    state.processes[who] = Process { epoch_is_ours: true, ..Process::new(task) };
+    state.processes[who] = Process { epoch_is_ours: true, filling, ..Process::new(task) };
+}
+
+/// Both indices get the alias of the term in one request, which fails if either is gone.
+fn replace_aliases(state: &mut State, who: usize, rules: Rules) {
+    let knows_new = state.processes[who].filling.is_some();
+    if knows_new && state.new.is_none() {
+        return end(state, who);
+    }
+    engine::remove_aliases(state, Target::Live, rules);
+    // An index that was filled has those of the time when it was the new one.
+    if knows_new || state.live_is_new {
+        engine::remove_aliases(state, Target::New, rules);
+    }
+    let process = &mut state.processes[who];
+    (process.alias_is_ours, process.new_alias_is_ours) = (true, knows_new);
+    process.task = Task::Idle;
 }
 
 /// A process ends, or its term does. The old leader does not come back.
@@ -221,13 +173,14 @@ fn end(state: &mut State, who: usize) {
 }
 
 /// The request that a process is about to send.
-fn request(state: &State, task: Task, rules: Rules) -> Request {
+fn request(state: &State, process: Process, task: Task, rules: Rules) -> Request {
+    let to = Step::target(process);
     match task {
-        Task::Built { request, .. } => request,
+        Task::Built { request, .. } | Task::FillBuilt { request, .. } => Request { to, ..request },
         Task::Burying(tombstone) => {
             let at_sending: Time = state.clock + 1;
             let kept = rules.has(Rule::TombstoneVersion);
-            Request { doc: None, version: if kept { tombstone.version } else { at_sending } }
+            Request { to, doc: None, version: if kept { tombstone.version } else { at_sending } }
         }
         task => unreachable!("nothing is sent at {task:?}"),
     }
@@ -241,6 +194,11 @@ fn answered(task: Task, answer: Answer) -> Task {
         (Task::Burying(tombstone), Answer::Acknowledged) => Task::Buried(tombstone),
         (Task::Burying(tombstone), Answer::Conflict { engine_version }) => {
             Task::BurialRefused(tombstone, engine_version)
+        }
+        (Task::FillBuilt { is_noted: true, .. }, _) => Task::Idle,
+        (Task::FillBuilt { .. }, Answer::Acknowledged) => Task::FillAnswered,
+        (Task::FillBuilt { read, .. }, Answer::Conflict { engine_version }) => {
+            Task::FillRefused(read, engine_version)
         }
         (task, answer) => unreachable!("{answer:?} at {task:?}"),
     }

@@ -1,5 +1,7 @@
 //! What PostgreSQL, the engine, the network and the processes hold. Times are small numbers.
 
+use super::task::{Process, Task};
+
 /// A point in time, and a version.
 pub type Time = u8;
 
@@ -12,6 +14,8 @@ pub const TICK: Time = 10;
 pub const LONG_AGO: Time = 5;
 /// How far in the future a `modified` may be.
 pub const FUTURE: Time = 100;
+/// Without [`super::rules::Rule::FillHasRowVersion`]: the version of all documents of a fill, more than any time.
+pub const MAXIMUM: Time = 200;
 /// The version that somebody writes by hand.
 pub const BY_HAND: Time = 220;
 
@@ -60,9 +64,38 @@ pub struct Held {
     pub version: Time,
 }
 
+/// The new index of a rebuild.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NewIndex {
+    pub held: Held,
+    /// `etl.rebuild` knows it by the UUID that it has.
+    pub is_noted: bool,
+}
+
+/// Which index a request goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    Live,
+    /// The index of the rebuild, also when it has taken the place of the live one.
+    New,
+}
+
+/// How far a rebuild has come: `postgres::rebuild::Phase`. None is left when it is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    Requested,
+    /// With one film there is one page, which was noted or not.
+    Filling {
+        is_filled: bool,
+    },
+    Switching,
+    Cancelled,
+}
+
 /// One operation of a bulk request, under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Request {
+    pub to: Target,
     /// `None`: a delete.
     pub doc: Option<Doc>,
     pub version: Time,
@@ -87,58 +120,6 @@ pub struct AsRead {
     pub modified: Time,
 }
 
-/// Where a process is, between two statements or requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Task {
-    /// Never comes back.
-    Dead,
-    /// Not leading, or not running.
-    Down,
-    /// The epoch was moved, the alias was not replaced yet.
-    Elected,
-    /// Leading, or so it believes. Between two kinds of work.
-    Idle,
-    /// Without [`super::rules::Rule::NotedWithStamp`]: stamped, and not in the outbox yet.
-    PersonStamped,
-    /// Without [`super::rules::Rule::RowVersion`]: a number was taken, and nothing read yet.
-    Numbered(Time),
-    /// Without [`super::rules::Rule::FilmFirst`]: what belongs to the film was read.
-    RelationsRead { version: Option<Time>, person: Option<u8> },
-    /// The row of the film was read, and not yet what belongs to it.
-    FilmRead { version: Time, read: AsRead, title: u8 },
-    /// A document was built.
-    Built { request: Request, read: AsRead },
-    /// The engine has acknowledged it.
-    Acknowledged(AsRead),
-    /// The engine holds a higher version, this one.
-    Refused(Time),
-    /// A tombstone was read, when there was no film.
-    Burying(Tombstone),
-    /// A tombstone was read, when the film was back.
-    Reviving(Tombstone),
-    /// The engine has acknowledged the delete.
-    Buried(Tombstone),
-    /// The engine holds a higher version than the delete had.
-    BurialRefused(Tombstone, Time),
-}
-
-/// A process `etl start`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Process {
-    pub task: Task,
-    /// The epoch is still the one of its term. What is old never becomes current again, so that no
-    /// numbers are needed.
-    pub epoch_is_ours: bool,
-    /// The alias of its term still exists.
-    pub alias_is_ours: bool,
-}
-
-impl Process {
-    pub fn new(task: Task) -> Self {
-        Self { task, epoch_is_ours: false, alias_is_ours: false }
-    }
-}
-
 /// Everything.
 #[expect(clippy::struct_excessive_bools, reason = "each is one thing that has happened")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -155,7 +136,18 @@ pub struct State {
     /// The last number given to a batch; unused with all rules.
     pub batches: u8,
     pub reset: Reset,
+    /// What people search.
     pub held: Held,
+    pub new: Option<NewIndex>,
+    /// The rebuild that was asked for.
+    pub rebuild: Option<Phase>,
+    pub asked: bool,
+    /// The index of the rebuild has taken the place of the live one …
+    pub live_is_new: bool,
+    /// … and the state is bound to the former one still.
+    pub is_switched: bool,
+    /// The state is bound to an index that is not the one that people search: `Error::IndexLost`.
+    pub is_lost: bool,
     /// The document was overwritten by hand, and the film not written since.
     pub by_hand: bool,
     pub late: [Option<Request>; 2],
@@ -178,6 +170,11 @@ impl State {
         matches!(self.reset, Reset::NotBegun | Reset::Bound)
     }
 
+    /// A term can begin: `binding::check_state`.
+    pub fn is_usable(&self) -> bool {
+        self.is_bound() && !self.is_lost
+    }
+
     /// A film, a person, a link, and an index that holds the document or is still empty.
     pub fn first(is_indexed: bool) -> Self {
         let (modified, touched_at) = (START, START);
@@ -194,6 +191,12 @@ impl State {
             batches: 0,
             reset: Reset::NotBegun,
             held: Held { doc, version: if is_indexed { START } else { 0 } },
+            new: None,
+            rebuild: None,
+            asked: false,
+            live_is_new: false,
+            is_switched: false,
+            is_lost: false,
             by_hand: false,
             late: [None; 2],
             processes: [Process::new(Task::Down); 2],

@@ -1,6 +1,6 @@
 //! The writers' transactions, each with what the triggers leave behind in it.
 
-use super::rules::{Rule, Rules};
+use super::rules::{Bounds, Rule, Rules};
 use super::state::{FUTURE, Film, LONG_AGO, State, TICK, Time, Tombstone};
 
 /// What an edit does to the users' own column.
@@ -14,23 +14,23 @@ pub enum Modified {
 /// A transaction of a writer, as it is seen when it commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Write {
-    /// `UPDATE content.film_work`; the trigger is `etl.on_film_work_change`.
+    /// `UPDATE content.film_work`; the trigger is `etl.on_row_change`.
     Edit(Modified),
     /// `UPDATE content.person`; the trigger is `etl.on_related_change`.
     Rename,
     /// `INSERT` or `DELETE` of a `content.person_film_work`; the trigger is `etl.on_link_change`.
     LinkOrUnlink,
-    /// `DELETE` of the film, with its link; the triggers are `etl.on_film_work_delete` and
+    /// `DELETE` of the film, with its link; the triggers are `etl.on_row_delete` and
     /// `etl.on_link_change`.
     Delete,
-    /// `INSERT` of a film of the same id; the trigger is `etl.on_film_work_change`. One that waited
+    /// `INSERT` of a film of the same id; the trigger is `etl.on_row_change`. One that waited
     /// for the deletion has taken its `touched_at` before that.
     Insert { before_deletion: bool },
 }
 
 impl Write {
     /// All that are possible now.
-    pub fn possible(state: &State, odd_modified: bool, writes: &mut Vec<Self>) {
+    pub fn possible(state: &State, bounds: Bounds, writes: &mut Vec<Self>) {
         writes.push(Self::Rename);
         if state.film.is_none() {
             writes.push(Self::Insert { before_deletion: false });
@@ -38,13 +38,13 @@ impl Write {
             return;
         }
         writes.push(Self::Edit(Modified::Now));
-        if odd_modified {
+        if bounds.odd_modified {
             writes.push(Self::Edit(Modified::Past));
             writes.push(Self::Edit(Modified::Future));
         }
         writes.push(Self::LinkOrUnlink);
         // The model has room for one tombstone.
-        if state.outbox.tombstone.is_none() {
+        if bounds.deletes && state.outbox.tombstone.is_none() {
             writes.push(Self::Delete);
         }
     }

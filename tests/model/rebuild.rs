@@ -1,0 +1,140 @@
+//! What a process does for `etl rebuild`: `sync::rebuild`.
+
+use super::database;
+use super::engine::{self, Answer};
+use super::rules::{Rule, Rules};
+use super::state::{AsRead, MAXIMUM, Phase, Request, State, Target};
+use super::step::Step;
+use super::task::{Process, Task};
+
+/// What a process that is down begins with: `sync::rebuild::prepare`, then the term.
+pub fn first_step(state: &State) -> Step {
+    match state.rebuild {
+        Some(Phase::Requested) => Step::MakeNew,
+        Some(Phase::Filling { .. }) if state.new.is_none_or(|new| !new.is_noted) => Step::GiveUp,
+        Some(Phase::Switching) => Step::LoadSwitching,
+        Some(Phase::Cancelled) => Step::RemoveNew,
+        Some(Phase::Filling { .. }) | None => Step::MoveEpoch,
+    }
+}
+
+/// What `sync::rebuild::advance` begins with.
+pub fn advance(state: &State, process: Process, steps: &mut Vec<Step>) {
+    match process.filling {
+        Some(false) if state.film.is_some() => steps.push(Step::LoadFill),
+        Some(_) => steps.push(Step::BeginSwitching),
+        None => {}
+    }
+}
+
+/// Does a step of a rebuild. Returns the task after it; `None`: the process has ended, or its term.
+pub fn take(step: Step, state: &mut State, who: usize, rules: Rules) -> Option<Task> {
+    let process = state.processes[who];
+    if step.is_fenced() && !database::passes_fence(process, rules) {
+        return None;
+    }
+    match (step, process.task) {
+        (Step::LoadRequested, _) => Some(Task::Asked),
+        (Step::MakeNew, _) => {
+            engine::make_new(state, rules);
+            Some(Task::Made { is_there: true })
+        }
+        (Step::BeginFilling, Task::Made { is_there }) => {
+            database::begin_filling(state, is_there);
+            Some(Task::Prepared)
+        }
+        (Step::GiveUp, _) => {
+            database::give_up(state);
+            engine::remove_new(state, rules);
+            None
+        }
+        (Step::RemoveNew, _) => {
+            engine::remove_new(state, rules);
+            state.rebuild = None;
+            None
+        }
+        (Step::LoadFill, _) => Some(load_fill(state, rules)),
+        (Step::TouchUnchanged, Task::FillRefused(read, past)) => {
+            database::touch_unchanged(state, read, past, rules);
+            Some(Task::FillAnswered)
+        }
+        (Step::SaveFilled, task) => save_filled(state, who, task),
+        (Step::BeginSwitching, _) => database::begin_switching(state).then_some(Task::Switching),
+        (Step::LoadSwitching, _) => Some(Task::Switching),
+        (Step::SwitchAliases, _) => switch_aliases(state, rules),
+        (Step::FinishSwitching, _) => {
+            database::finish_switching(state);
+            None
+        }
+        (step, task) => unreachable!("{step:?} at {task:?}"),
+    }
+}
+
+/// A term can begin: the rebuild is one that was prepared, or none.
+pub fn is_prepared(state: &State, task: Task) -> bool {
+    match state.rebuild {
+        Some(phase) => matches!(phase, Phase::Filling { .. }),
+        None => task == Task::Down,
+    }
+}
+
+/// What a term that begins knows of the new index.
+pub fn find_filling(state: &State) -> Option<bool> {
+    match state.rebuild {
+        Some(Phase::Filling { is_filled }) => Some(is_filled),
+        _ => None,
+    }
+}
+
+/// The row is read first, as everywhere.
+fn load_fill(state: &State, rules: Rules) -> Task {
+    let Some(film) = state.film else { return Task::Idle };
+    let read = AsRead { touched_at: film.touched_at, modified: film.modified };
+    let kept = rules.has(Rule::FillHasRowVersion);
+    let version = if kept { film.touched_at } else { MAXIMUM };
+    Task::FillRead { read, version, title: film.title }
+}
+
+/// What belongs to the film is read.
+pub fn build(state: &State, task: Task) -> Task {
+    let Task::FillRead { read, version, title } = task else { unreachable!("built at {task:?}") };
+    let person = state.linked.then_some(state.person.name);
+    let request = Request { to: Target::New, doc: Some((title, person)), version };
+    Task::FillBuilt { request, read, is_noted: false }
+}
+
+fn save_filled(state: &mut State, who: usize, task: Task) -> Option<Task> {
+    if !database::save_filled(state) {
+        return None;
+    }
+    state.processes[who].filling = Some(true);
+    Some(match task {
+        // Too early: it is sent after that.
+        Task::FillBuilt { request, read, .. } => Task::FillBuilt { request, read, is_noted: true },
+        _ => Task::Idle,
+    })
+}
+
+fn switch_aliases(state: &mut State, rules: Rules) -> Option<Task> {
+    match state.new {
+        Some(new) if state.is_bound() => {
+            engine::switch(state, new, rules);
+            Some(Task::Switched)
+        }
+        // Somebody else has done it.
+        None if state.live_is_new => Some(Task::Switched),
+        // Ended by `etl init-es`.
+        _ => None,
+    }
+}
+
+/// What has become of an operation that both indices were to carry out: `Outcome::and`.
+pub fn both(live: Answer, new: Answer) -> Answer {
+    match (live, new) {
+        (Answer::Conflict { engine_version: one }, Answer::Conflict { engine_version: other }) => {
+            Answer::Conflict { engine_version: one.max(other) }
+        }
+        (Answer::Acknowledged, other) | (_, other @ Answer::AliasGone) => other,
+        (one, _) => one,
+    }
+}

@@ -1,0 +1,88 @@
+//! Where a process is, and what it knows.
+
+use super::engine::Answer;
+use super::state::{AsRead, Request, Time, Tombstone};
+
+/// Where a process is, between two statements or requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Task {
+    /// Never comes back.
+    Dead,
+    /// Not leading, or not running.
+    Down,
+    /// A rebuild was read that is only requested.
+    Asked,
+    /// The new index was made; it is still there, or somebody has made it again.
+    Made { is_there: bool },
+    /// The new index was noted. A term begins, and its UUID is not looked at any more.
+    Prepared,
+    /// A rebuild was read, or noted, that takes the place of the live index.
+    Switching,
+    /// The aliases were switched.
+    Switched,
+    /// The epoch was moved, the alias was not replaced yet.
+    Elected,
+    /// Leading, or so it believes. Between two kinds of work.
+    Idle,
+    /// Without [`super::rules::Rule::NotedWithStamp`]: stamped, and not in the outbox yet.
+    PersonStamped,
+    /// Without [`super::rules::Rule::RowVersion`]: a number was taken, and nothing read yet.
+    Numbered(Time),
+    /// Without [`super::rules::Rule::FilmFirst`]: what belongs to the film was read.
+    RelationsRead { version: Option<Time>, person: Option<u8> },
+    /// The row of the film was read, and not yet what belongs to it.
+    FilmRead { version: Time, read: AsRead, title: u8 },
+    /// A document was built.
+    Built { request: Request, read: AsRead },
+    /// The engine has acknowledged it.
+    Acknowledged(AsRead),
+    /// The engine holds a higher version, this one.
+    Refused(Time),
+    /// A tombstone was read, when there was no film.
+    Burying(Tombstone),
+    /// A tombstone was read, when the film was back.
+    Reviving(Tombstone),
+    /// The engine has acknowledged the delete.
+    Buried(Tombstone),
+    /// The engine holds a higher version than the delete had.
+    BurialRefused(Tombstone, Time),
+    /// The row of the film was read for the new index alone, and not yet what belongs to it.
+    FillRead { read: AsRead, version: Time, title: u8 },
+    /// A document was built for the new index alone. Without [`super::rules::Rule::FillNotedLast`] the
+    /// page is noted as filled before it is sent.
+    FillBuilt { request: Request, read: AsRead, is_noted: bool },
+    /// The new index holds a higher version, this one.
+    FillRefused(AsRead, Time),
+    /// The new index has answered, and what it refused was touched.
+    FillAnswered,
+}
+
+/// A process `etl start`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Process {
+    pub task: Task,
+    /// The epoch is still the one of its term. What is old never becomes current again, so that no
+    /// numbers are needed.
+    pub epoch_is_ours: bool,
+    /// The alias of its term for the live index still exists.
+    pub alias_is_ours: bool,
+    /// And the one for the new index.
+    pub new_alias_is_ours: bool,
+    /// Its term knows of a new index: `session::Kept::filling`. Whether it is filled.
+    pub filling: Option<bool>,
+    /// What the live index has answered, while the new one is still to be asked.
+    pub live_answer: Option<Answer>,
+}
+
+impl Process {
+    pub fn new(task: Task) -> Self {
+        Self {
+            task,
+            epoch_is_ours: false,
+            alias_is_ours: false,
+            new_alias_is_ours: false,
+            filling: None,
+            live_answer: None,
+        }
+    }
+}
