@@ -456,8 +456,11 @@ fn finish_switch(
     rebuild: &Rebuild,
 ) -> Result<bool, Error> {
     let name = &rebuild.index_name;
-    let live = state::load_state(conn, kind)?.binding.map(|binding| binding.index_name);
-    let live = live.unwrap_or_default();
+    let Some(binding) = state::load_state(conn, kind)?.binding else {
+        // `etl init-es` has just unbound it, and ended this.
+        return Ok(true);
+    };
+    let live = binding.index_name;
     let alias = elasticsearch.alias(kind);
     let indices = elasticsearch.load_indices(&format!("{name},{live}"))?;
     let Some(new) = indices.iter().find(|index| index.name == *name) else {

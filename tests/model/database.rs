@@ -170,12 +170,13 @@ pub fn begin_filling(state: &mut State, is_there: bool) {
     }
 }
 
-/// `stamp::touch_unchanged`.
-pub fn touch_unchanged(state: &mut State, read: AsRead, past: Time, rules: Rules) {
+/// `stamp::touch_unchanged`. Returns false if a writer holds the row.
+pub fn touch_unchanged(state: &mut State, read: AsRead, past: Time, rules: Rules) -> bool {
     let is_settled = |film: Film| film.touched_at == read.touched_at && !is_pending(film, rules);
     if rules.has(Rule::FillConflictTouches) && state.film.is_some_and(is_settled) {
-        touch(state, Some(past), rules);
+        return touch(state, Some(past), rules);
     }
+    true
 }
 
 /// `rebuild::save_filled`; the fence has been passed. Returns false if there is nothing to be filled.
@@ -199,8 +200,8 @@ pub fn begin_switching(state: &mut State) -> bool {
 
 /// `rebuild::finish_switching`.
 pub fn finish_switching(state: &mut State) {
-    move_epoch(state);
     if state.rebuild == Some(Phase::Switching) {
+        move_epoch(state);
         state.rebuild = None;
         state.is_switched = false;
     }

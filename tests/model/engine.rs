@@ -93,15 +93,8 @@ pub fn remove_aliases(state: &mut State, of: Target, rules: Rules) {
     }
 }
 
-/// A process makes the new index: one of the name is removed before, be it what it may.
+/// A process makes the new index, in place of one that was left.
 pub fn make_new(state: &mut State, rules: Rules) {
-    let was_live = state.live_is_new;
-    if was_live {
-        state.live_is_new = false;
-        state.held = Held { doc: None, version: 0 };
-        state.is_lost = true;
-        remove_aliases(state, Target::Live, rules);
-    }
     remove_new(state, rules);
     state.new = Some(NewIndex { held: Held { doc: None, version: 0 }, is_noted: false });
 }

@@ -59,7 +59,7 @@ impl Machine {
             }
             let mut steps = Vec::new();
             Step::possible(state, *process, self.rules, &mut steps);
-            if self.bounds.two_makers && steps == [Step::MakeNew] && process.task == Task::Down {
+            if self.bounds.two_makers && steps == [Step::MakeNew] && process.task == Task::Begun {
                 steps = vec![Step::LoadRequested];
             }
             let is_making = |p: &Process| matches!(p.task, Task::Made { .. });

@@ -159,7 +159,6 @@ fn one_transaction_and_a_new_index_that_is_written_by_hand() {
 
 // The touch of what the new index has refused finds the film locked, and the page is noted all the same.
 #[test]
-#[ignore = "missed: `stamp::touch_unchanged` leaves out a row that a writer holds"]
 fn one_transaction_and_a_new_index_that_is_written_by_hand_while_a_writer_holds_the_film() {
     check_never_missed(Bounds { writes: 1, locks: true, new_by_hand: true, ..REBUILD });
 }
@@ -167,7 +166,6 @@ fn one_transaction_and_a_new_index_that_is_written_by_hand_while_a_writer_holds_
 // A process is frozen before it makes the new index, until another has made and switched it: it removes
 // what is the live index by then.
 #[test]
-#[ignore = "missed: `sync::rebuild::make` removes an index of the name, be it the live one"]
 fn a_rebuild_and_two_processes_that_make_the_new_index() {
     let bounds = Bounds { writes: 0, late: 0, rival: true, two_makers: true, ..REBUILD };
     check_never_missed(Bounds { cancel: false, ..bounds });

@@ -138,17 +138,12 @@ impl Step {
     }
 }
 
-/// A term begins. Where aliases are not replaced, it has begun.
+/// A term begins.
 fn begin(state: &mut State, who: usize, rules: Rules) {
-    if !rebuild::is_prepared(state, state.processes[who].task) {
-        return end(state, who);
-    }
-    let filling = rebuild::find_filling(state);
-    if filling.is_none() || rules.has(Rule::EpochAtRebuild) {
+    if state.rebuild.is_none() || rules.has(Rule::EpochAtRebuild) {
         database::move_epoch(state);
     }
-    let task = if rules.has(Rule::Alias) { Task::Elected } else { Task::Idle };
-    state.processes[who] = Process { epoch_is_ours: true, filling, ..Process::new(task) };
+    state.processes[who] = Process { epoch_is_ours: true, ..Process::new(Task::Begun) };
 }
 
 /// Both indices get the alias of the term in one request, which fails if either is gone.

@@ -7,14 +7,14 @@ use super::state::{AsRead, MAXIMUM, Phase, Request, State, Target};
 use super::step::Step;
 use super::task::{Process, Task};
 
-/// What a process that is down begins with: `sync::rebuild::prepare`, then the term.
+/// What a term begins with: `sync::rebuild::prepare`.
 pub fn first_step(state: &State) -> Step {
     match state.rebuild {
         Some(Phase::Requested) => Step::MakeNew,
         Some(Phase::Filling { .. }) if state.new.is_none_or(|new| !new.is_noted) => Step::GiveUp,
         Some(Phase::Switching) => Step::LoadSwitching,
         Some(Phase::Cancelled) => Step::RemoveNew,
-        Some(Phase::Filling { .. }) | None => Step::MoveEpoch,
+        Some(Phase::Filling { .. }) | None => Step::LoadFilling,
     }
 }
 
@@ -35,13 +35,21 @@ pub fn take(step: Step, state: &mut State, who: usize, rules: Rules) -> Option<T
     }
     match (step, process.task) {
         (Step::LoadRequested, _) => Some(Task::Asked),
+        // `etl init-es` has unbound the state since: `binding::check_state`.
+        (Step::LoadFilling, _) if !state.is_usable() => None,
+        (Step::LoadFilling, _) => {
+            state.processes[who].filling = find_filling(state);
+            Some(if rules.has(Rule::Alias) { Task::Elected } else { Task::Idle })
+        }
+        // What somebody makes whose term is over gets another name than what is filled, or none.
+        (Step::MakeNew, _) if !database::passes_fence(process, rules) => None,
         (Step::MakeNew, _) => {
             engine::make_new(state, rules);
             Some(Task::Made { is_there: true })
         }
         (Step::BeginFilling, Task::Made { is_there }) => {
             database::begin_filling(state, is_there);
-            Some(Task::Prepared)
+            Some(Task::Begun)
         }
         (Step::GiveUp, _) => {
             database::give_up(state);
@@ -55,8 +63,9 @@ pub fn take(step: Step, state: &mut State, who: usize, rules: Rules) -> Option<T
         }
         (Step::LoadFill, _) => Some(load_fill(state, rules)),
         (Step::TouchUnchanged, Task::FillRefused(read, past)) => {
-            database::touch_unchanged(state, read, past, rules);
-            Some(Task::FillAnswered)
+            let is_done = database::touch_unchanged(state, read, past, rules);
+            // The page is sent once more while a writer holds the row.
+            Some(if is_done { Task::FillAnswered } else { Task::Idle })
         }
         (Step::SaveFilled, task) => save_filled(state, who, task),
         (Step::BeginSwitching, _) => database::begin_switching(state).then_some(Task::Switching),
@@ -70,16 +79,8 @@ pub fn take(step: Step, state: &mut State, who: usize, rules: Rules) -> Option<T
     }
 }
 
-/// A term can begin: the rebuild is one that was prepared, or none.
-pub fn is_prepared(state: &State, task: Task) -> bool {
-    match state.rebuild {
-        Some(phase) => matches!(phase, Phase::Filling { .. }),
-        None => task == Task::Down,
-    }
-}
-
 /// What a term that begins knows of the new index.
-pub fn find_filling(state: &State) -> Option<bool> {
+fn find_filling(state: &State) -> Option<bool> {
     match state.rebuild {
         Some(Phase::Filling { is_filled }) => Some(is_filled),
         _ => None,

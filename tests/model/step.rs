@@ -47,9 +47,12 @@ pub enum Step {
     Forget,
     /// `outbox::raise_tombstone`, in `sync::deletions::bury`.
     RaiseTombstone,
+    /// `rebuild::load_rebuild`, in `sync::rebuild::prepare`, which finds one that is filled, or none.
+    LoadFilling,
     /// `rebuild::load_rebuild`, in `sync::rebuild::prepare`, which finds it requested.
     LoadRequested,
-    /// `Elasticsearch::delete_index` and `new_index::create`, in `sync::rebuild::make`.
+    /// `rebuild::rename` and `new_index::create`, in `sync::rebuild::make`: one that another process has left
+    /// is not needed any more then.
     MakeNew,
     /// `rebuild::begin_filling`, in `sync::rebuild::make`.
     BeginFilling,
@@ -80,10 +83,10 @@ impl Step {
     /// nothing went wrong.
     pub fn possible(state: &State, process: Process, rules: Rules, steps: &mut Vec<Self>) {
         match process.task {
-            Task::Down if state.is_usable() => steps.push(rebuild::first_step(state)),
+            Task::Down if state.is_usable() => steps.push(Self::MoveEpoch),
+            Task::Begun => steps.push(rebuild::first_step(state)),
             Task::Asked => steps.push(Self::MakeNew),
             Task::Made { .. } => steps.push(Self::BeginFilling),
-            Task::Prepared => steps.push(Self::MoveEpoch),
             Task::Switching => steps.push(Self::SwitchAliases),
             Task::Switched => steps.push(Self::FinishSwitching),
             Task::Down | Task::Dead => {}
@@ -132,21 +135,34 @@ impl Step {
     /// Its statement does nothing when the epoch has moved.
     pub fn is_fenced(self) -> bool {
         use Step::{
-            BeginSwitching, DrainTouches, ExpandFanOuts, Forget, Revive, SaveFilled, Stamp,
+            BeginFilling, BeginSwitching, DrainTouches, ExpandFanOuts, Forget, GiveUp, Revive,
+            SaveFilled, Stamp,
         };
         matches!(
             self,
-            ExpandFanOuts | DrainTouches | Stamp | Revive | Forget | SaveFilled | BeginSwitching
+            ExpandFanOuts
+                | DrainTouches
+                | Stamp
+                | Revive
+                | Forget
+                | SaveFilled
+                | BeginFilling
+                | BeginSwitching
+                | GiveUp
         )
     }
 
     /// It is one of `sync::rebuild`.
     pub fn is_of_rebuild(self) -> bool {
         use Step::{
-            BeginFilling, BeginSwitching, FinishSwitching, GiveUp, LoadFill, LoadRequested,
-            LoadSwitching, MakeNew, RemoveNew, SaveFilled, SwitchAliases, TouchUnchanged,
+            BeginFilling, BeginSwitching, FinishSwitching, GiveUp, LoadFill, LoadFilling,
+            LoadRequested, LoadSwitching, MakeNew, RemoveNew, SaveFilled, SwitchAliases,
+            TouchUnchanged,
         };
-        let prepares = matches!(self, LoadRequested | MakeNew | BeginFilling | GiveUp | RemoveNew);
+        let prepares = matches!(
+            self,
+            LoadFilling | LoadRequested | MakeNew | BeginFilling | GiveUp | RemoveNew
+        );
         let fills = matches!(self, LoadFill | TouchUnchanged | SaveFilled);
         let ends = [BeginSwitching, LoadSwitching, SwitchAliases, FinishSwitching].contains(&self);
         prepares || fills || ends

@@ -14,13 +14,13 @@ pub enum Task {
     Asked,
     /// The new index was made; it is still there, or somebody has made it again.
     Made { is_there: bool },
-    /// The new index was noted. A term begins, and its UUID is not looked at any more.
-    Prepared,
+    /// A term has begun: the epoch was moved, and it was not looked yet whether there is a rebuild.
+    Begun,
     /// A rebuild was read, or noted, that takes the place of the live index.
     Switching,
     /// The aliases were switched.
     Switched,
-    /// The epoch was moved, the alias was not replaced yet.
+    /// It was looked for a rebuild, the alias was not replaced yet.
     Elected,
     /// Leading, or so it believes. Between two kinds of work.
     Idle,
