@@ -1,12 +1,13 @@
-//! Keeps an Elasticsearch or OpenSearch index exactly in step with a film catalogue in PostgreSQL.
+//! Keeps Elasticsearch or OpenSearch indices of films, persons and genres exactly in step with a film catalogue
+//! in PostgreSQL.
 //!
 //! ```text
 //!  writers ──► PostgreSQL: rows, touched_at, outbox        (triggers, in the writer's transaction)
 //!                  │
 //!                  │ look for work ── nothing? pause
 //!                  ▼
-//!      sync::step  │ outbox: touch films, bury the deleted
-//!                  │ a page of pending films: row first, then links and people
+//!      sync::step  │ outbox: touch rows, bury the deleted
+//!                  │ a page of pending rows of each kind: row first, then links and people
 //!                  ▼
 //!      documents   rows in, document out
 //!                  │
@@ -19,7 +20,7 @@
 //!
 //! # The guarantee
 //!
-//! When writers pause and `etl start` runs, the index becomes exactly the documents that PostgreSQL
+//! When writers pause and `etl start` runs, the indices become exactly the documents that PostgreSQL
 //! gives: none missing, none extra, none stale. Whatever was killed, refused, delayed, reordered or
 //! run twice before.
 //!
@@ -39,8 +40,9 @@
 //! # Where to read on
 //!
 //! The triggers and the functions that write our columns are in `migrations/`. Then [`sync`], which
-//! has the order of things, and its `films`; then `session`, for what protects against a second
-//! leader and a late request.
+//! has the order of things, and its `batch`; then `session`, for what protects against a second
+//! leader and a late request, and `rebuild`, for a new index beside the live one. [`kind`] says what a
+//! further kind of documents takes.
 
 extern crate openssl_sys as _;
 extern crate pq_sys as _;

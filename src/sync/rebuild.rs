@@ -7,7 +7,7 @@
 //!    index alone has acknowledged is stamped any more. From then on whatever is sent goes to both indices,
 //!    and a stamp, or a forgotten tombstone, needs the acknowledgement of both ([`Session::send`]).
 //! 2. All rows are read in the order of their ids, and their documents sent to the new index alone, with the
-//!    versions of the rows: whatever changes meanwhile has a higher one ([`fill`]). How far that has come is
+//!    versions of the rows: whatever changes meanwhile has a higher one ([`advance`]). How far that has come is
 //!    noted after the acknowledgement.
 //! 3. The new index is compared with the rows. Then it gets its settings, and the aliases of the live one in one
 //!    request ([`finish_switch`]); the state is bound to it last. The former one is deleted some seconds later,
