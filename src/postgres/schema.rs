@@ -28,6 +28,8 @@ diesel::table! {
         settings -> Nullable<Text>,
         /// It is filled for the first time.
         is_loading -> Bool,
+        /// The index that was live before a rebuild, until it is deleted.
+        former_index -> Nullable<Text>,
     }
 }
 

@@ -22,6 +22,8 @@ pub struct State {
     pub settings: Option<String>,
     /// The index is filled for the first time, and does not have these settings yet.
     pub is_loading: bool,
+    /// The index that was live before a rebuild, if it is still to be deleted.
+    pub former_index: Option<String>,
 }
 
 /// The one index and the one database that belong together.
@@ -74,6 +76,7 @@ struct Row {
     mapping: Option<String>,
     settings: Option<String>,
     is_loading: bool,
+    former_index: Option<String>,
 }
 
 impl From<Row> for State {
@@ -89,7 +92,8 @@ impl From<Row> for State {
                 catalogue_oid: row.catalogue_oid.unwrap_or_default(),
             },
         });
-        Self { binding, mapping: row.mapping, settings: row.settings, is_loading: row.is_loading }
+        let Row { mapping, settings, is_loading, former_index, .. } = row;
+        Self { binding, mapping, settings, is_loading, former_index }
     }
 }
 

@@ -511,6 +511,7 @@ fn switch_actions(new: &Index, old: Option<&Index>, alias: String) -> Vec<AliasA
 }
 
 /// Deletes the index that was live before a rebuild. Not together with the switch: searches may be at work in it.
+/// Returns whether it was deleted.
 ///
 /// # Errors
 ///
@@ -521,12 +522,12 @@ pub(super) fn remove_retired(
     elasticsearch: &Elasticsearch,
     kind: Kind,
     at_once: bool,
-) -> Result<(), Error> {
-    if let Some(name) = find_retired(conn, kind, at_once)?
-        && remove(elasticsearch, &name)
-    {
-        forget_retired(conn, kind, &name)?;
-        info!("removed the former index {name}");
-    }
-    Ok(())
+) -> Result<bool, Error> {
+    let Some(name) = find_retired(conn, kind, at_once)?.filter(|name| remove(elasticsearch, name))
+    else {
+        return Ok(false);
+    };
+    forget_retired(conn, kind, &name)?;
+    info!("removed the former index {name}");
+    Ok(true)
 }

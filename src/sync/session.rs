@@ -58,6 +58,8 @@ struct Kept {
     filling: Option<Filling>,
     /// What the index is to have once it is filled for the first time.
     settings_after_load: Option<IndexSettings>,
+    /// The index that was live before a rebuild is still to be deleted.
+    has_retired: bool,
 }
 
 /// Where a request goes to.
@@ -80,9 +82,17 @@ impl Kept {
         let binding = check_state(conn, elasticsearch, kind);
         let binding = unless_init_es_is_at_work(conn, binding)?;
         let state = state::load_state(conn, kind)?;
+        let has_retired = state.former_index.is_some();
         let settings = state.settings.filter(|_| state.is_loading);
         let settings_after_load = settings.as_deref().map(IndexSettings::from_text);
-        Ok(Self { kind, binding, reading: Reading::default(), filling, settings_after_load })
+        Ok(Self {
+            kind,
+            binding,
+            reading: Reading::default(),
+            filling,
+            settings_after_load,
+            has_retired,
+        })
     }
 
     fn index_names(&self) -> impl Iterator<Item = &str> {
@@ -245,9 +255,13 @@ impl<'a> Session<'a> {
         if asked < self.next_binding_check {
             return Ok(());
         }
-        for Kept { kind, binding, .. } in &self.kept {
+        for Kept { kind, binding, has_retired, .. } in &mut self.kept {
             check_index(self.elasticsearch, *kind, binding)?;
-            rebuild::remove_retired(&mut self.conn, self.elasticsearch, *kind, false)?;
+            // A switch begins a new term, so there is none that this one does not know of.
+            if *has_retired {
+                *has_retired =
+                    !rebuild::remove_retired(&mut self.conn, self.elasticsearch, *kind, false)?;
+            }
         }
         self.next_binding_check =
             Instant::now() + BINDING_CHECK.max(asked.elapsed() * BINDING_CHECK_SHARE);
