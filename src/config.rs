@@ -10,7 +10,8 @@ use std::fs;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Args;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args};
 
 use crate::elasticsearch::{Engine, EngineUrl, IndexPrefix};
 use crate::error::Error;
@@ -19,7 +20,7 @@ use crate::postgres::DatabaseUrl;
 use crate::sync::limits::Limits;
 
 pub use self::mapping::MappingArgs;
-pub use self::values::{Bytes, Count, Pause};
+pub use self::values::{Bytes, Count, Few, Pause};
 
 /// How to reach PostgreSQL.
 #[derive(Debug, Args)]
@@ -156,6 +157,21 @@ pub struct PaceArgs {
     /// Size at which a bulk request is full and sent, such as 512KiB or 5MiB
     #[arg(long, env = "ETL_BULK_BYTES", value_name = "SIZE", default_value = "5MiB")]
     bulk_bytes: String,
+    /// Largest number of bulk requests that are open at a time
+    #[arg(long, env = "ETL_SENDERS", value_name = "COUNT", default_value = "4")]
+    senders: String,
+    /// Largest number of documents a second, so that a load leaves the engine air; by default there is no limit
+    #[arg(
+        long,
+        env = "ETL_RATE",
+        value_name = "COUNT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    rate: String,
+    /// Compress bulk requests: worth it where the network is slower than the engine
+    #[arg(long, env = "ETL_GZIP", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    gzip: bool,
     /// Pause between two looks for changes while there are none, such as 100ms or 2s
     #[arg(long, env = "ETL_POLL_INTERVAL", value_name = "TIME", default_value = "100ms")]
     poll_interval: String,
@@ -166,6 +182,10 @@ pub struct PaceArgs {
 pub struct Pace {
     /// How much is sent at a time.
     pub limits: Limits,
+    /// Largest number of documents a second.
+    pub rate: Option<usize>,
+    /// Bulk requests are compressed.
+    pub gzip: bool,
     /// Pause between two looks for changes while there are none.
     pub poll_interval: Duration,
 }
@@ -176,12 +196,19 @@ impl PaceArgs {
         let rows: Option<Count> = mistakes.parse("--batch-size (ETL_BATCH_SIZE)", &self.batch_size);
         let bytes: Option<Bytes> =
             mistakes.parse("--bulk-bytes (ETL_BULK_BYTES)", &self.bulk_bytes);
+        let senders: Option<Few> = mistakes.parse("--senders (ETL_SENDERS)", &self.senders);
+        let rate = match &*self.rate {
+            "" => Some(None),
+            rate => mistakes.parse("--rate (ETL_RATE)", rate).map(|Count(rate)| Some(rate)),
+        };
         let pause: Option<Pause> =
             mistakes.parse("--poll-interval (ETL_POLL_INTERVAL)", &self.poll_interval);
-        let ((Count(batch_rows), Bytes(bulk_bytes)), Pause(poll_interval)) =
-            rows.zip(bytes).zip(pause)?;
-        let limits = Limits { batch_rows, bulk_bytes, timeout: Limits::TIMEOUT };
-        Some(Pace { limits, poll_interval })
+        let ((Count(rows), Bytes(bulk_bytes)), (Few(open_requests), rate)) =
+            rows.zip(bytes).zip(senders.zip(rate))?;
+        // Several requests a second, so that an edit does not wait for its turn for longer.
+        let batch_rows = rate.map_or(rows, |rate| rows.min(rate.div_ceil(4)));
+        let limits = Limits { batch_rows, bulk_bytes, open_requests, timeout: Limits::TIMEOUT };
+        Some(Pace { limits, rate, gzip: self.gzip, poll_interval: pause?.0 })
     }
 }
 

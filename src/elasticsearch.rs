@@ -43,6 +43,7 @@ pub struct Elasticsearch {
     agent: Agent,
     url: EngineUrl,
     prefix: IndexPrefix,
+    is_compressing: bool,
 }
 
 /// What an engine says of itself.
@@ -54,6 +55,9 @@ pub struct Identity {
 
 /// For all requests but bulk requests, which have limits of their own.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many connections are kept alive: one for each thread that sends, and more than there can be.
+const CONNECTIONS_MAX: usize = 100;
 
 /// Enough for the answer to the largest bulk request, and for the ids of a page of a search.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
@@ -78,11 +82,23 @@ impl Elasticsearch {
             .max_redirects(0)
             .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_global(Some(TIMEOUT))
+            .max_idle_connections_per_host(CONNECTIONS_MAX)
             .tls_config(TlsConfig::builder().root_certs(root_certs).build());
         // A proxy of the environment is for other hosts than this one.
         let config = if engine.url.is_loopback() { config.proxy(None) } else { config };
         let agent = config.build().new_agent();
-        Ok(Self { agent, url: engine.url.clone(), prefix: engine.prefix.clone() })
+        Ok(Self {
+            agent,
+            url: engine.url.clone(),
+            prefix: engine.prefix.clone(),
+            is_compressing: false,
+        })
+    }
+
+    /// Compresses bulk requests from now on, if told so. Answers are never compressed: they are short.
+    #[must_use]
+    pub fn compressing(self, is_compressing: bool) -> Self {
+        Self { is_compressing, ..self }
     }
 
     /// Returns the alias that people search, with the prefix.
@@ -142,6 +158,7 @@ impl Elasticsearch {
         let body = Body {
             content_type: "application/json",
             bytes: bytes.as_deref(),
+            is_compressed: false,
             is_asked_first: false,
         };
         self.send_bytes(method, path, body, TIMEOUT)
@@ -166,6 +183,9 @@ impl Elasticsearch {
         }
         let answer = match body.bytes {
             Some(bytes) => {
+                if body.is_compressed {
+                    request = request.header("Content-Encoding", "gzip");
+                }
                 if body.is_asked_first {
                     request = request.header("Expect", "100-continue");
                 }
@@ -198,6 +218,8 @@ impl Elasticsearch {
 struct Body<'a> {
     content_type: &'static str,
     bytes: Option<&'a [u8]>,
+    /// The bytes are packed by gzip.
+    is_compressed: bool,
     /// The server is asked whether it takes the bytes before they are sent. One that does not answer
     /// gets them after a second.
     is_asked_first: bool,

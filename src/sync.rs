@@ -17,7 +17,10 @@ pub mod leader;
 pub mod limits;
 pub mod new_index;
 pub mod page;
+pub mod rate;
 mod rebuild;
+pub mod senders;
+mod sending;
 pub mod session;
 pub mod touches;
 
@@ -41,6 +44,8 @@ pub enum Step {
     /// A command has asked for something, or a new index has taken the place of the live one: a new term is to
     /// begin at once.
     TermOver,
+    /// Documents are on their way, and none was answered yet.
+    Sent,
     /// Something was done. There may be more.
     Progress {
         /// Documents that the engine acknowledged, deletions included.
@@ -76,6 +81,7 @@ pub fn step(session: &mut Session) -> Result<Step, Error> {
     session.check_binding_now_and_then()?;
     let mut done = Done::default();
     if work.is_none() {
+        done.add(batch::settle_open(session, 0)?);
         session.end_of_queues()?;
     } else {
         do_work(session, &work, &mut done)?;
@@ -149,6 +155,7 @@ struct Done {
     /// Rows and entries of the outbox.
     entries: u64,
     has_full_page: bool,
+    has_sent: bool,
     /// Why some documents alone were not sent.
     failure: Option<Error>,
 }
@@ -158,14 +165,16 @@ impl Done {
         self.documents += batch.acknowledged;
         self.entries += batch.settled as u64;
         self.has_full_page |= batch.is_full;
+        self.has_sent |= batch.has_sent;
         self.failure = self.failure.take().or(batch.failure);
     }
 
     fn into_step(self, is_idle: bool) -> Step {
-        let Self { documents, entries, failure, .. } = self;
+        let Self { documents, entries, has_sent, failure, .. } = self;
         match failure {
             Some(failure) => Step::Partial { documents, failure },
             None if documents > 0 || entries > 0 => Step::Progress { documents },
+            None if has_sent => Step::Sent,
             None if is_idle => Step::Idle,
             None => Step::Blocked,
         }

@@ -15,6 +15,7 @@ use signal_hook::iterator::Signals;
 use self::failures::Failures;
 pub use self::goal::{Goal, Rebuilt};
 use crate::backoff::Backoff;
+use crate::config::Pace;
 use crate::elasticsearch::Elasticsearch;
 use crate::error::Error;
 use crate::kind::Kind;
@@ -24,6 +25,8 @@ use crate::progress::Progress;
 use crate::sync::leader::{Candidate, Election, Leadership};
 use crate::sync::limits::Limits;
 use crate::sync::new_index::replace_lost_index;
+use crate::sync::rate::Rate;
+use crate::sync::senders::Senders;
 use crate::sync::session::Session;
 use crate::sync::{Step, step};
 
@@ -35,10 +38,8 @@ pub struct Follow {
     pub elasticsearch: Elasticsearch,
     /// Which documents.
     pub kinds: Vec<Kind>,
-    /// How much is sent at a time.
-    pub limits: Limits,
-    /// Pause between two looks for changes while there are none.
-    pub poll_interval: Duration,
+    /// How much is sent, and how often is looked for changes.
+    pub pace: Pace,
     /// When to end.
     pub goal: Goal,
     /// A lost index is made anew.
@@ -65,7 +66,13 @@ impl Follow {
             follow: self,
             leadership: None,
             failures: Failures::new(self.goal.has_end()),
-            limits: self.limits,
+            limits: self.pace.limits.at_first(),
+            // One more for edits during a load.
+            senders: Senders::start(
+                &self.elasticsearch,
+                self.pace.limits.open_requests + 1,
+                Rate::new(self.pace.rate),
+            ),
         };
         loop {
             match loop_.follow() {
@@ -83,13 +90,14 @@ impl Follow {
     /// Begins a term, with a new index for each that was lost, if that is allowed.
     fn begin<'a>(
         &'a self,
+        senders: &'a Senders,
         leadership: &'a Leadership,
         limits: Limits,
     ) -> Result<Session<'a>, Error> {
         let Self { url, elasticsearch, kinds, .. } = self;
         // All of them may be lost at once.
         for _ in kinds {
-            match Session::begin(url, elasticsearch, leadership, kinds, limits) {
+            match Session::begin(url, (elasticsearch, senders), leadership, kinds, limits) {
                 Err(Error::IndexLost { kind, what }) if self.rebuild_lost_index => {
                     warn!("{what}: making a new one");
                     replace_lost_index(url, elasticsearch, kind)?;
@@ -97,7 +105,7 @@ impl Follow {
                 result => return result,
             }
         }
-        Session::begin(url, elasticsearch, leadership, kinds, limits)
+        Session::begin(url, (elasticsearch, senders), leadership, kinds, limits)
     }
 
     /// Waits until this process leads. Returns nothing if the goal is reached without that.
@@ -149,8 +157,10 @@ struct Loop<'a> {
     follow: &'a Follow,
     leadership: Option<Leadership>,
     failures: Failures,
-    /// What is sent at a time: less than the settings say after a request that took too long.
+    /// What is sent at a time: less than the settings say after a request that took too long, and when the engine
+    /// has too much to do.
     limits: Limits,
+    senders: Senders,
 }
 
 impl Loop<'_> {
@@ -169,27 +179,36 @@ impl Loop<'_> {
     }
 
     fn lead(&mut self, leadership: &Leadership) -> Result<(), Error> {
-        let Follow { limits, poll_interval, goal, .. } = self.follow;
-        let mut session = self.follow.begin(leadership, self.limits)?;
+        let Follow { pace: Pace { limits, poll_interval, .. }, goal, .. } = self.follow;
+        let mut session = self.follow.begin(&self.senders, leadership, self.limits)?;
         let mut progress = Progress::new();
         loop {
             let started = Instant::now();
             let done = step(&mut session)?;
-            if !matches!(done, Step::Partial { .. }) {
+            if !matches!(done, Step::Sent | Step::Partial { .. }) {
                 self.failures.end();
             }
             let is_idle = matches!(done, Step::Idle);
             match done {
                 Step::Progress { documents } => {
-                    self.limits = self.limits.after_success(*limits);
-                    session.set_limits(self.limits);
+                    if documents > 0 {
+                        self.limits = self.limits.after_success(*limits);
+                        session.set_limits(self.limits);
+                    }
                     progress.add(started, documents, || session.count_pending());
                 }
                 Step::Partial { documents, failure } => {
+                    if failure.is_busy() {
+                        self.limits = self.limits.after_busy();
+                        session.set_limits(self.limits);
+                    }
                     progress.add(started, documents, || session.count_pending());
                     self.failures.pause_after_part(documents, failure)?;
                 }
-                Step::TermOver => session = self.follow.begin(leadership, self.limits)?,
+                Step::TermOver => {
+                    session = self.follow.begin(&self.senders, leadership, self.limits)?;
+                }
+                Step::Sent => (),
                 Step::Idle => progress.finish(),
                 Step::Blocked => thread::sleep(*poll_interval),
             }

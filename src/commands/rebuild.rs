@@ -59,7 +59,7 @@ pub fn run(args: &RebuildArgs) -> Result<(), Error> {
     let ((url, engine), ((pace, mappings), named)) =
         mistakes.finish(servers.zip(pace.zip(mappings).zip(named)))?;
     let mut mappings = mappings.read()?;
-    let elasticsearch = Elasticsearch::new(&engine)?;
+    let elasticsearch = Elasticsearch::new(&engine)?.compressing(pace.gzip);
 
     let mut conn = connect(&url, "etl rebuild")?;
     check_current(&mut conn)?;
@@ -80,8 +80,7 @@ pub fn run(args: &RebuildArgs) -> Result<(), Error> {
         elasticsearch,
         // While this process leads, nobody else keeps the others.
         kinds: bound,
-        limits: pace.limits,
-        poll_interval: pace.poll_interval,
+        pace,
         goal: Goal::Rebuilt(Rebuilt::new(indices.clone())),
         rebuild_lost_index: false,
     };

@@ -45,10 +45,9 @@ pub fn run(args: &Start) -> Result<(), Error> {
     let ((url, engine), (pace, kinds)) = mistakes.finish(servers.zip(pace.zip(kinds)))?;
     let follow = Follow {
         url,
-        elasticsearch: Elasticsearch::new(&engine)?,
+        elasticsearch: Elasticsearch::new(&engine)?.compressing(pace.gzip),
         kinds,
-        limits: pace.limits,
-        poll_interval: pace.poll_interval,
+        pace,
         goal: if args.until_idle { Goal::Idle } else { Goal::Never },
         rebuild_lost_index: args.rebuild_lost_index,
     };

@@ -18,6 +18,21 @@ impl FromStr for Count {
     }
 }
 
+/// A number of things that are at work at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Few(pub usize);
+
+impl FromStr for Few {
+    type Err = &'static str;
+
+    fn from_str(raw: &str) -> Result<Self, Self::Err> {
+        match raw.parse() {
+            Ok(count @ 1..=64) => Ok(Self(count)),
+            _ => Err("is not a whole number from 1 to 64"),
+        }
+    }
+}
+
 /// A number of bytes: `5242880`, `512KiB`, `5MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bytes(pub usize);

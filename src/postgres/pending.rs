@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
+use super::stamp::{AsRead, Columns};
 use super::statement::{Statement, statement};
 use super::{Connection, Error, Timestamp};
 use crate::kind::Kind;
@@ -53,7 +54,12 @@ pub struct Source {
 #[derive(Debug, Clone)]
 pub enum Selection {
     /// Pending rows after a place, in the order of reading.
-    Pending(Position),
+    Pending {
+        /// The place.
+        after: Position,
+        /// Not these, as they are.
+        except: Vec<AsRead>,
+    },
     /// All rows after an id, or from the first one on, in the order of their ids.
     All(Option<Uuid>),
     /// Rows with these ids, in the order of their ids.
@@ -82,14 +88,22 @@ pub(super) fn load_page<Row: QueryableByName<Pg> + 'static>(
 ) -> Result<Vec<Row>, Error> {
     let query = match selection {
         // A row comparison: spelt with AND and OR it reads every row of a tie.
-        Selection::Pending(after) => page_of(
-            source,
-            &format!("{PENDING} AND (touched_at, id) > ($2, $3)"),
-            "touched_at, id",
-            limits,
-        )
-        .bind::<Timestamptz, _>(after.touched_at)
-        .bind::<SqlUuid, _>(after.id),
+        Selection::Pending { after, except } => {
+            let except = Columns::of(except.iter());
+            page_of(
+                source,
+                &format!(
+                    "{PENDING} AND (touched_at, id) > ($2, $3)
+                     AND (id, touched_at) NOT IN (SELECT * FROM unnest($4, $5))"
+                ),
+                "touched_at, id",
+                limits,
+            )
+            .bind::<Timestamptz, _>(after.touched_at)
+            .bind::<SqlUuid, _>(after.id)
+            .bind::<Array<SqlUuid>, _>(except.ids)
+            .bind::<Array<Timestamptz>, _>(except.touched_ats)
+        }
         Selection::All(None) => page_of(source, "true", "id", limits),
         Selection::All(Some(after)) => {
             page_of(source, "id > $2", "id", limits).bind::<SqlUuid, _>(after)

@@ -4,7 +4,7 @@
 //! what is still as it was read.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
+use std::sync::Arc;
 
 use log::error;
 use uuid::Uuid;
@@ -18,7 +18,8 @@ use crate::postgres::rejected::{Rejection, reject};
 use crate::postgres::stamp::{AsRead, stamp, touch};
 use crate::sync::answers::{Answered, Answers};
 use crate::sync::page::{Page, load_page};
-use crate::sync::session::{Session, Target};
+use crate::sync::sending::Sent;
+use crate::sync::session::Session;
 
 /// Where the reading of pending rows of a kind has come to.
 #[derive(Debug, Default)]
@@ -56,6 +57,8 @@ const SAMPLE: i64 = 100;
 pub struct Batch {
     /// The page had no room for more rows.
     pub is_full: bool,
+    /// Documents are on their way.
+    pub has_sent: bool,
     /// Documents that the engine acknowledged.
     pub acknowledged: usize,
     /// Rows that were stamped, recorded as rejected, or touched past a conflict.
@@ -68,13 +71,15 @@ impl Batch {
     /// Adds what became of a request.
     pub(super) fn add(&mut self, request: Self) {
         self.is_full |= request.is_full;
+        self.has_sent |= request.has_sent;
         self.acknowledged += request.acknowledged;
         self.settled += request.settled;
         self.failure = self.failure.take().or(request.failure);
     }
 }
 
-/// Indexes at most one page of pending rows of a kind.
+/// Reads at most one page of pending rows of a kind, and has it sent. Waits only until there is room for it, or, if
+/// there are no more rows, until all that is open was answered.
 ///
 /// In a backlog, up to half a page of what was touched since the pass began comes before it, so that
 /// neither an edit waits behind a whole load, nor a load behind a steady trickle of edits.
@@ -88,12 +93,12 @@ pub fn index_batch(session: &mut Session, kind: Kind) -> Result<Batch, Error> {
     let mut batch = Batch::default();
     if let Some(pass) = session.reading(kind).pass {
         let fresh = read(session, kind, pass.horizon, rows.div_ceil(2))?;
-        batch.add(index_page(session, kind, &fresh)?);
+        batch.add(index_page(session, kind, fresh, Room::Reserved)?);
         let backlog = read(session, kind, pass.position, rows)?;
         let last = backlog.rows.last().map(position_of);
         session.reading(kind).pass = last.map(|position| Pass { position, ..pass });
         if last.is_some() {
-            batch.add(index_page(session, kind, &backlog)?);
+            batch.add(index_page(session, kind, backlog, Room::Usual)?);
             return Ok(Batch { is_full: true, ..batch });
         }
     }
@@ -107,15 +112,28 @@ pub fn index_batch(session: &mut Session, kind: Kind) -> Result<Batch, Error> {
         None => None,
     };
     let is_full = page.rows.len() >= rows;
-    batch.add(index_page(session, kind, &page)?);
+    batch.add(index_page(session, kind, page, Room::Usual)?);
+    if !is_full {
+        batch.add(settle_open(session, 0)?);
+    }
     Ok(Batch { is_full, ..batch })
+}
+
+/// How many requests may be open when one more is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// As many as the limits say.
+    Usual,
+    /// One more: an edit does not wait behind a load.
+    Reserved,
 }
 
 fn position_of(row: &AsRead) -> Position {
     Position { touched_at: row.touched_at, id: row.id }
 }
 
-/// Reads a page of pending rows after a place. Those that were answered as they are need no document.
+/// Reads a page of pending rows after a place. Those that are on their way are left out, and those that were
+/// answered as they are need no document.
 fn read(
     session: &mut Session,
     kind: Kind,
@@ -123,14 +141,16 @@ fn read(
     row_limit: usize,
 ) -> Result<Page, Error> {
     let limits = PageLimits { rows: row_limit, bytes: session.limits.bulk_bytes };
+    let open = session.open.iter().filter(|sent| sent.kind == kind);
+    let except: Vec<AsRead> = open.flat_map(Sent::rows).copied().collect();
     let (conn, reading) = session.conn_and_reading(kind);
     let is_unanswered =
         |row: &AsRead| reading.answered.get(&row.id).is_none_or(|answered| answered.row() != *row);
-    load_page(conn, kind, &Selection::Pending(after), limits, is_unanswered)
+    load_page(conn, kind, &Selection::Pending { after, except }, limits, is_unanswered)
 }
 
-/// Writes down once more what was answered before, and sends the others.
-fn index_page(session: &mut Session, kind: Kind, page: &Page) -> Result<Batch, Error> {
+/// Writes down once more what was answered before, and has the others sent. What is answered meanwhile is settled.
+fn index_page(session: &mut Session, kind: Kind, page: Page, room: Room) -> Result<Batch, Error> {
     let mut known = Answers::default();
     if page.to_send.len() < page.rows.len() {
         let reading = session.reading(kind);
@@ -141,25 +161,47 @@ fn index_page(session: &mut Session, kind: Kind, page: &Page) -> Result<Batch, E
         }
     }
     let mut batch = Batch { settled: settle(session, kind, &known)?, ..Batch::default() };
+    let page = Arc::new(page);
     let mut first = 0;
     while first < page.to_send.len() {
         let end = page.body.end_of_part(first, session.limits.bulk_bytes);
-        batch.add(send_and_settle(session, kind, page, first..end)?);
+        let open_max = session.limits.open_requests + usize::from(room == Room::Reserved);
+        batch.add(settle_open(session, open_max - 1)?);
+        session.hand_out(kind, &page, first..end);
+        batch.has_sent = true;
         first = end;
     }
     Ok(batch)
 }
 
-/// Sends documents and acts on the answers.
-fn send_and_settle(
+/// Waits until not more than so many requests are open, and acts on the answers.
+///
+/// # Errors
+///
+/// Returns an error if a request failed as a whole, or if a statement did. The engine's answers to the others have
+/// been waited for, and what it acknowledged in them is stamped.
+pub(super) fn settle_open(session: &mut Session, open_max: usize) -> Result<Batch, Error> {
+    let mut batch = Batch::default();
+    let mut failure = None;
+    while session.open.len() > if failure.is_some() { 0 } else { open_max } {
+        let (sent, outcomes) = session.next_answer()?;
+        match outcomes.and_then(|outcomes| settle_answer(session, &sent, outcomes)) {
+            Ok(answered) => batch.add(answered),
+            Err(err @ Error::Elasticsearch(_)) => failure = failure.or(Some(err)),
+            Err(err) => return Err(err),
+        }
+    }
+    failure.map_or(Ok(batch), Err)
+}
+
+/// Acts on the answer to a request.
+fn settle_answer(
     session: &mut Session,
-    kind: Kind,
-    page: &Page,
-    range: Range<usize>,
+    sent: &Sent,
+    outcomes: Vec<Outcome>,
 ) -> Result<Batch, Error> {
-    let outcomes = session.send_all(kind, Target::Live, page, range.clone())?;
-    let rows = page.to_send[range].iter().copied();
-    let mut answers = Answers::sort(rows.zip(outcomes));
+    let kind = sent.kind;
+    let mut answers = Answers::sort(sent.rows().iter().copied().zip(outcomes));
     session.reading(kind).mapping_fits |= !answers.acknowledged.is_empty();
     let mut failure = answers.failure.take();
     if answers.are_all_rejected() && !session.reading(kind).mapping_fits {
@@ -196,7 +238,7 @@ fn check_mapping(
     let fits = if sample.body.is_empty() {
         session.elasticsearch.count(session.index_name(kind))? > 0
     } else {
-        let outcomes = session.send(kind, Target::Live, sample.body.whole())?;
+        let outcomes = session.send(kind, sample.body.whole())?;
         !outcomes.iter().all(|outcome| matches!(outcome, Outcome::Rejected { .. }))
     };
     if fits {

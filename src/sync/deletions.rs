@@ -14,7 +14,7 @@ use crate::postgres::outbox::{
 use crate::postgres::{flush_wal, moment_of, version_of};
 use crate::sync::CHUNK;
 use crate::sync::answers::add_failure;
-use crate::sync::session::{Session, Target};
+use crate::sync::session::Session;
 
 /// Deletes the documents of deleted rows, at most one chunk. Returns how many were acknowledged.
 ///
@@ -40,7 +40,7 @@ pub fn bury(session: &mut Session, kind: Kind) -> Result<usize, Error> {
     for tombstone in &absent {
         body.delete(tombstone.row_id, version_of(tombstone.version));
     }
-    let outcomes = session.send(kind, Target::Live, body.whole())?;
+    let outcomes = session.send(kind, body.whole())?;
 
     let mut acknowledged = Vec::new();
     let mut failure = None;
@@ -141,7 +141,7 @@ fn delete_held(
     }
     flush_wal(&mut session.conn)?;
     let mut failure = None;
-    for outcome in session.send(kind, Target::Live, body.whole())? {
+    for outcome in session.send(kind, body.whole())? {
         match outcome {
             Outcome::Acknowledged => (),
             // Somebody has written it in between; the purge begins anew and sees the new version.

@@ -81,7 +81,7 @@ pub enum Election {
 pub struct Leadership {
     /// The server's process of the session that holds the lock.
     pid: i32,
-    sign_of_life: Arc<Mutex<Option<Instant>>>,
+    pulse: Pulse,
     /// Ends the thread when it is dropped.
     _end: Sender<()>,
 }
@@ -89,23 +89,23 @@ pub struct Leadership {
 impl Leadership {
     /// Has a thread show every second that the session is alive.
     fn hold(mut conn: Connection, pid: i32) -> Self {
-        let sign_of_life = Arc::new(Mutex::new(Some(Instant::now())));
+        let pulse = Pulse(Arc::new(Mutex::new(Some(Instant::now()))));
         let (end, ended) = mpsc::channel::<()>();
-        let shared = Arc::clone(&sign_of_life);
+        let shared = pulse.clone();
         thread::spawn(move || {
             while ended.recv_timeout(PING) == Err(RecvTimeoutError::Timeout) {
                 // Taken before the ping: the server has heard of us then or later.
                 let asked = Instant::now();
                 let answer = ping(&mut conn);
                 let alive = answer.is_ok().then_some(asked);
-                *shared.lock().unwrap_or_else(PoisonError::into_inner) = alive;
+                *shared.0.lock().unwrap_or_else(PoisonError::into_inner) = alive;
                 if let Err(err) = answer {
                     debug!("the session of the lead has ended: {}", crate::error::chain(&err));
                     return;
                 }
             }
         });
-        Self { pid, sign_of_life, _end: end }
+        Self { pid, pulse, _end: end }
     }
 
     /// Asks the server whether the lock is ours: a session may have ended since its last sign of life.
@@ -120,9 +120,35 @@ impl Leadership {
     /// Returns whether the lock can still be ours.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        let sign_of_life = *self.sign_of_life.lock().unwrap_or_else(PoisonError::into_inner);
-        sign_of_life.is_some_and(|at| at.elapsed() < SIGN_OF_LIFE_MAX)
+        self.pulse.check().is_ok()
     }
+
+    /// Returns what shows that, for other threads.
+    pub(super) fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+}
+
+/// When the session that holds the lock last showed that it is alive; nothing once it has ended.
+#[derive(Debug, Clone)]
+pub(super) struct Pulse(Arc<Mutex<Option<Instant>>>);
+
+impl Pulse {
+    /// Makes sure that the lock can still be ours.
+    pub fn check(&self) -> Result<(), crate::error::Error> {
+        let sign_of_life = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match sign_of_life {
+            Some(at) if at.elapsed() < SIGN_OF_LIFE_MAX => Ok(()),
+            _ => Err(lost_lead()),
+        }
+    }
+}
+
+/// What is said when the lead is lost.
+pub(super) fn lost_lead() -> crate::error::Error {
+    crate::error::Error::Rival(
+        "the lead was lost: the session that held its lock has ended".to_owned(),
+    )
 }
 
 /// Returns the name of this host, as far as it fits into the name of a session (63 bytes).

@@ -9,6 +9,8 @@ pub struct Limits {
     pub batch_rows: usize,
     /// Bytes of a bulk request; one document alone may be larger.
     pub bulk_bytes: usize,
+    /// Bulk requests that are open at a time.
+    pub open_requests: usize,
     /// The deadline of a bulk request.
     pub timeout: Duration,
 }
@@ -20,29 +22,45 @@ impl Limits {
     /// A request that takes longer than this will not do with more time.
     const TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
+    /// Returns what to begin with: little at a time, so that a process that is killed soon has done something, and the
+    /// first documents are not waited for. It is as much as the settings say after a few requests.
+    #[must_use]
+    pub fn at_first(self) -> Self {
+        Self { batch_rows: self.batch_rows.min(256), open_requests: 1, ..self }
+    }
+
     /// Returns what to try after a request that took too long: half as much, in twice the time. Slow is
     /// not a failure.
     #[must_use]
     pub fn after_timeout(self) -> Self {
+        Self { timeout: (self.timeout * 2).min(Self::TIMEOUT_MAX), ..self.after_busy() }
+    }
+
+    /// Returns what to try after the engine had too much to do: half as much in half as many requests.
+    #[must_use]
+    pub fn after_busy(self) -> Self {
         Self {
             batch_rows: self.batch_rows.div_ceil(2),
             bulk_bytes: self.bulk_bytes.div_ceil(2),
-            timeout: (self.timeout * 2).min(Self::TIMEOUT_MAX),
+            open_requests: self.open_requests.div_ceil(2),
+            timeout: self.timeout,
         }
     }
 
-    /// Returns what to try after a request that was in time: twice as much, until it is as much as the
-    /// settings say. The time goes back only then.
+    /// Returns what to try after a request that was answered well: twice as much, and one more at a time, until it
+    /// is as much as the settings say. The time goes back only then.
     #[must_use]
     pub fn after_success(self, settings: Self) -> Self {
-        if (self.batch_rows, self.bulk_bytes) == (settings.batch_rows, settings.bulk_bytes) {
-            return settings;
-        }
-        Self {
+        let grown = Self {
             batch_rows: (self.batch_rows * 2).min(settings.batch_rows),
             bulk_bytes: (self.bulk_bytes * 2).min(settings.bulk_bytes),
-            timeout: self.timeout,
+            open_requests: (self.open_requests + 1).min(settings.open_requests),
+            timeout: settings.timeout,
+        };
+        if self == (Self { timeout: self.timeout, ..grown }) {
+            return settings;
         }
+        Self { timeout: self.timeout, ..grown }
     }
 }
 
@@ -52,14 +70,27 @@ mod tests {
 
     #[test]
     fn a_request_that_takes_too_long_is_tried_smaller_and_longer_until_it_is_in_time() {
-        let settings = Limits { batch_rows: 1_000, bulk_bytes: 4_096, timeout: Limits::TIMEOUT };
-        let once = settings.after_timeout();
+        let once = SETTINGS.after_timeout();
         assert_eq!((once.batch_rows, once.bulk_bytes, once.timeout.as_secs()), (500, 2_048, 120));
-        let often = (0..20).fold(settings, |limits, _| limits.after_timeout());
+        let often = (0..20).fold(SETTINGS, |limits, _| limits.after_timeout());
         assert_eq!((often.batch_rows, often.bulk_bytes, often.timeout.as_secs()), (1, 1, 600));
 
-        let better = once.after_success(settings);
-        assert_eq!((better.batch_rows, better.timeout.as_secs()), (1_000, 120));
-        assert_eq!(better.after_success(settings), settings);
+        let better = once.after_success(SETTINGS);
+        assert_eq!((better.batch_rows, better.open_requests), (1_000, 3));
+        assert_eq!(better.timeout.as_secs(), 120);
+        let best = better.after_success(SETTINGS);
+        assert_eq!((best.open_requests, best.timeout.as_secs()), (4, 120));
+        assert_eq!(best.after_success(SETTINGS), SETTINGS);
     }
+
+    #[test]
+    fn an_engine_that_is_busy_gets_less_at_a_time_and_more_again_when_it_takes_it() {
+        let often = (0..20).fold(SETTINGS, |limits, _| limits.after_busy());
+        assert_eq!((often.batch_rows, often.open_requests, often.timeout), (1, 1, Limits::TIMEOUT));
+        let again = (0..20).fold(often, |limits, _| limits.after_success(SETTINGS));
+        assert_eq!(again, SETTINGS);
+    }
+
+    const SETTINGS: Limits =
+        Limits { batch_rows: 1_000, bulk_bytes: 4_096, open_requests: 4, timeout: Limits::TIMEOUT };
 }

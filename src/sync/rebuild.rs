@@ -42,7 +42,7 @@ use crate::sync::answers::add_failure;
 use crate::sync::batch::Batch;
 use crate::sync::new_index::{create, name_of_new, parse_mapping};
 use crate::sync::page::{Page, load_page};
-use crate::sync::session::{Session, Target};
+use crate::sync::session::Session;
 
 /// How many documents are compared before the switch.
 const SAMPLE: usize = 1_000;
@@ -212,7 +212,7 @@ pub(super) fn advance(
     let mut first = 0;
     while first < page.rows.len() {
         let end = page.body.end_of_part(first, limits.bytes);
-        let outcomes = session.send_all(kind, Target::New, &page, first..end)?;
+        let outcomes = session.fill(kind, &page, first..end)?;
         for (row, outcome) in page.rows[first..end].iter().zip(outcomes) {
             answers.add(*row, outcome);
         }

@@ -3,29 +3,26 @@
 //! After any failure the term is over and a new one begins, with a new epoch and new aliases, so
 //! that nothing of the old one can do harm any more, however late it arrives.
 
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use log::debug;
 
 use crate::elasticsearch::Elasticsearch;
-use crate::elasticsearch::bulk::{BulkPart, Outcome};
-use crate::elasticsearch::index::Index;
 use crate::elasticsearch::settings::IndexSettings;
 use crate::error::Error;
 use crate::kind::Kind;
 use crate::postgres::lock::{Lock, find_holder};
 use crate::postgres::pending::count_pending;
-use crate::postgres::rebuild::note_trouble;
 use crate::postgres::state::{self, Binding, end_loading};
 use crate::postgres::work::{Work, load_work};
 use crate::postgres::{Connection, DatabaseUrl, connect};
 use crate::sync::batch::Reading;
 use crate::sync::binding::{check_identity, check_index, check_state, replace_write_aliases};
-use crate::sync::leader::Leadership;
+use crate::sync::leader::{Leadership, lost_lead};
 use crate::sync::limits::Limits;
-use crate::sync::page::Page;
 use crate::sync::rebuild::{self, Filling};
+use crate::sync::senders::Senders;
+use crate::sync::sending::Sent;
 use crate::sync::touches::Places;
 
 /// How often the engine is asked whether the indices are still those of the state …
@@ -44,8 +41,11 @@ pub struct Session<'a> {
     /// The kinds that have an index, also those that are not kept.
     pub(super) bound: Vec<Kind>,
     pub(super) places: Places,
+    pub(super) senders: &'a Senders,
+    /// The requests that are open, in the order in which they were handed out.
+    pub(super) open: Vec<Sent>,
     kept: Vec<Kept>,
-    leadership: &'a Leadership,
+    pub(super) leadership: &'a Leadership,
     next_binding_check: Instant,
 }
 
@@ -60,16 +60,6 @@ struct Kept {
     settings_after_load: Option<IndexSettings>,
     /// The index that was live before a rebuild is still to be deleted.
     has_retired: bool,
-}
-
-/// Where a request goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Target {
-    /// To the live index, and to the new one if there is one: an operation counts as done when both have
-    /// done it.
-    Live,
-    /// To the new index alone.
-    New,
 }
 
 impl Kept {
@@ -110,7 +100,7 @@ impl<'a> Session<'a> {
     /// Returns an error if they do not fit, or if either side fails. Nothing has been sent then.
     pub fn begin(
         url: &DatabaseUrl,
-        elasticsearch: &'a Elasticsearch,
+        (elasticsearch, senders): (&'a Elasticsearch, &'a Senders),
         leadership: &'a Leadership,
         kinds: &[Kind],
         limits: Limits,
@@ -138,6 +128,8 @@ impl<'a> Session<'a> {
             bound: state::load_bound_kinds(&mut conn)?,
             conn,
             elasticsearch,
+            senders,
+            open: Vec::new(),
             limits,
             epoch,
             kept,
@@ -244,7 +236,7 @@ impl<'a> Session<'a> {
 
     /// Makes sure that this process still leads.
     pub(super) fn check_leadership(&self) -> Result<(), Error> {
-        if self.leadership.is_held() { Ok(()) } else { Err(lost_lead()) }
+        self.leadership.pulse().check()
     }
 
     /// Makes sure every now and then that the indices are still those that the stamps speak of: what
@@ -267,98 +259,6 @@ impl<'a> Session<'a> {
             Instant::now() + BINDING_CHECK.max(asked.elapsed() * BINDING_CHECK_SHARE);
         Ok(())
     }
-
-    /// Sends some operations of a page, in halves if they are too many for the engine. Returns an outcome for
-    /// each, in the same order. One that is too large by itself is rejected.
-    pub(super) fn send_all(
-        &mut self,
-        kind: Kind,
-        target: Target,
-        page: &Page,
-        range: Range<usize>,
-    ) -> Result<Vec<Outcome>, Error> {
-        let body = page.body.part(range.clone());
-        match self.send(kind, target, body) {
-            Err(Error::Elasticsearch(err)) if err.is_too_large() => (),
-            result => return result,
-        }
-        if range.len() == 1 {
-            let bytes = body.len();
-            return Ok(vec![Outcome::Rejected {
-                error_type: "content_too_long".to_owned(),
-                reason: format!("the document of {bytes} bytes is larger than the engine takes"),
-            }]);
-        }
-        let middle = range.start + range.len() / 2;
-        let mut outcomes = self.send_all(kind, target, page, range.start..middle)?;
-        outcomes.extend(self.send_all(kind, target, page, middle..range.end)?);
-        Ok(outcomes)
-    }
-
-    /// Sends operations through the private write aliases of a kind. Returns an outcome for each.
-    pub(super) fn send(
-        &mut self,
-        kind: Kind,
-        target: Target,
-        body: BulkPart<'_>,
-    ) -> Result<Vec<Outcome>, Error> {
-        let names = self.index_names(kind);
-        let [live, new @ ..] = names.as_slice() else { unreachable!("there is a live index") };
-        if target == Target::New {
-            let new = new.first().expect("only a kind that is rebuilt has a new index");
-            return self.send_to(new, body);
-        }
-        let outcomes = self.send_to(live, body)?;
-        match new.first() {
-            Some(new) => self.send_to_new_as_well(kind, new, body, outcomes),
-            None => Ok(outcomes),
-        }
-    }
-
-    /// Sends to the new index what the live one has answered. What only the new one refuses, or does not take for
-    /// minutes, ends the rebuild.
-    fn send_to_new_as_well(
-        &mut self,
-        kind: Kind,
-        new: &str,
-        body: BulkPart<'_>,
-        live: Vec<Outcome>,
-    ) -> Result<Vec<Outcome>, Error> {
-        let others = self.send_to(new, body);
-        let is_trouble = match &others {
-            Ok(others) => others.iter().any(Outcome::concerns_request),
-            Err(err) => matches!(err, Error::Elasticsearch(_)),
-        };
-        let refusal = match &others {
-            _ if is_trouble && note_trouble(&mut self.conn, kind)? => {
-                Some("it has taken nothing for minutes, although the live one has".to_owned())
-            }
-            Ok(others) => find_refusal(&live, others),
-            Err(_) => None,
-        };
-        if let Some(refusal) = refusal {
-            rebuild::give_up(&mut self.conn, self.elasticsearch, kind, self.epoch, new, &refusal)?;
-            return Err(Error::Rival(format!("the rebuild of {kind} was stopped")));
-        }
-        Ok(live.into_iter().zip(others?).map(|(a, b)| a.and(b)).collect())
-    }
-
-    fn send_to(&self, index_name: &str, body: BulkPart<'_>) -> Result<Vec<Outcome>, Error> {
-        // Last, right before sending: a process that was frozen must not send when it wakes up.
-        self.check_leadership()?;
-        let alias = Index::write_alias(index_name, self.epoch);
-        Ok(self.elasticsearch.bulk(&alias, body, self.limits.timeout)?)
-    }
-}
-
-/// Finds what the new index refuses although the live one has it.
-fn find_refusal(live: &[Outcome], new: &[Outcome]) -> Option<String> {
-    live.iter().zip(new).find_map(|outcomes| match outcomes {
-        (Outcome::Acknowledged, Outcome::Rejected { error_type, reason }) => {
-            Some(format!("it refuses a document: {error_type}: {reason}"))
-        }
-        _ => None,
-    })
 }
 
 /// An index that is missing while `etl init-es` makes it is no reason to give up.
@@ -372,8 +272,4 @@ fn unless_init_es_is_at_work<T>(
         }
         result => result,
     }
-}
-
-fn lost_lead() -> Error {
-    Error::Rival("the lead was lost: the session that held its lock has ended".to_owned())
 }

@@ -236,8 +236,9 @@ fn check_former_sends_nothing(
     let [proxy, others] = [Proxy::new(&world.engine.url), Proxy::new(&world.engine.url)];
     // The titles are all of a page's texts, and the documents are longer than these: the page takes
     // two requests. The first is under way, the second is to follow.
-    let former =
-        start_leader(&mut world, &["--bulk-bytes", "1KiB", "--elasticsearch-url", &proxy.url]);
+    let one_by_one = ["--bulk-bytes", "1KiB", "--senders", "1"];
+    let args = [&one_by_one[..], &["--elasticsearch-url", &proxy.url]].concat();
+    let former = start_leader(&mut world, &args);
     assert_eq!(proxy.bulk_requests(), 2);
     let standby = start_standby(&world, &["--elasticsearch-url", &others.url]);
     let sent = proxy.bulk_requests() + 1;

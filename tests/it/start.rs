@@ -264,9 +264,9 @@ fn a_page_takes_a_fixed_number_of_statements_whatever_is_in_it() {
                    SELECT gen_random_uuid(), f.id, g.id FROM content.film_work f, content.genre g");
     world.sync();
     let with = statements_of_a_full_load(&mut world);
-    // A sign of life of the leader more or less.
+    // Signs of life of the leader, and looks for work while documents are on their way.
     assert!(
-        with.abs_diff(without) <= 2,
+        with.abs_diff(without) <= 10,
         "{without} statements without people and genres, {with} with them"
     );
     world.check_in_step();

@@ -1,0 +1,140 @@
+//! How the operations of a term go out: several requests at a time, each through the private write aliases of
+//! its kind.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::elasticsearch::bulk::{BulkPart, Outcome};
+use crate::elasticsearch::index::Index;
+use crate::error::Error;
+use crate::kind::Kind;
+use crate::postgres::rebuild::note_trouble;
+use crate::postgres::stamp::AsRead;
+use crate::sync::page::Page;
+use crate::sync::rebuild;
+use crate::sync::senders::{Answer, Request, Way};
+use crate::sync::session::Session;
+
+/// A request that is open.
+#[derive(Debug)]
+pub(super) struct Sent {
+    number: u64,
+    pub kind: Kind,
+    page: Arc<Page>,
+    range: Range<usize>,
+}
+
+impl Sent {
+    /// Returns the rows whose documents it has.
+    pub fn rows(&self) -> &[AsRead] {
+        &self.page.to_send[self.range.clone()]
+    }
+}
+
+impl Session<'_> {
+    /// Has some operations of a page sent, and does not wait for the answer.
+    pub(super) fn hand_out(&mut self, kind: Kind, page: &Arc<Page>, range: Range<usize>) {
+        let (ways, page) = (self.ways(kind), Arc::clone(page));
+        let request = Request { ways, page: Arc::clone(&page), range: range.clone() };
+        let number = self.senders.hand_out(request);
+        self.open.push(Sent { number, kind, page, range });
+    }
+
+    /// Waits for the answer to any of the open requests. Returns what has become of each of its operations.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the lead is lost meanwhile.
+    pub(super) fn next_answer(&mut self) -> Result<(Sent, Result<Vec<Outcome>, Error>), Error> {
+        loop {
+            if let Some((number, answer)) = self.senders.next_answer() {
+                // Nobody waits for those of a term that is over.
+                if let Some(place) = self.open.iter().position(|sent| sent.number == number) {
+                    let sent = self.open.remove(place);
+                    let outcomes = self.combine(sent.kind, answer);
+                    return Ok((sent, outcomes));
+                }
+            }
+            self.check_leadership()?;
+        }
+    }
+
+    /// Sends operations, and waits for the answer. Returns an outcome for each.
+    pub(super) fn send(&mut self, kind: Kind, body: BulkPart<'_>) -> Result<Vec<Outcome>, Error> {
+        self.senders.wait_for_turn(body.operations());
+        let mut answer = Answer::new();
+        for way in self.ways(kind) {
+            answer.push(way.send(self.elasticsearch, body));
+            if answer.last().is_some_and(Result::is_err) {
+                break;
+            }
+        }
+        self.combine(kind, answer)
+    }
+
+    /// Sends some operations of a page to the new index, in halves if they are too many for the engine. Returns an
+    /// outcome for each, in the same order.
+    pub(super) fn fill(
+        &mut self,
+        kind: Kind,
+        page: &Page,
+        range: Range<usize>,
+    ) -> Result<Vec<Outcome>, Error> {
+        self.senders.wait_for_turn(range.len());
+        let [_, new] = self.ways(kind).try_into().expect("only a kind that is rebuilt is filled");
+        new.send_all(self.elasticsearch, &page.body, range)
+    }
+
+    /// To the live index, and to the new one if there is one: an operation counts as done when both have done it.
+    fn ways(&self, kind: Kind) -> Vec<Way> {
+        let way = |name: String| Way {
+            alias: Index::write_alias(&name, self.epoch),
+            timeout: self.limits.timeout,
+            lead: self.leadership.pulse(),
+        };
+        self.index_names(kind).into_iter().map(way).collect()
+    }
+
+    /// Returns what has become of operations that one or two indices were to carry out. What only the new one
+    /// refuses, or does not take for minutes, ends the rebuild.
+    fn combine(&mut self, kind: Kind, answer: Answer) -> Result<Vec<Outcome>, Error> {
+        let mut answers = answer.into_iter();
+        let live = answers.next().expect("there is a way")?;
+        let Some(others) = answers.next() else { return Ok(live) };
+        let is_trouble = match &others {
+            Ok(others) => others.iter().any(Outcome::concerns_request),
+            Err(err) => matches!(err, Error::Elasticsearch(_)),
+        };
+        let refusal = match &others {
+            _ if is_trouble && note_trouble(&mut self.conn, kind)? => {
+                Some("it has taken nothing for minutes, although the live one has".to_owned())
+            }
+            Ok(others) => find_refusal(&live, others),
+            Err(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            if let [_, new] = self.index_names(kind).as_slice() {
+                rebuild::give_up(
+                    &mut self.conn,
+                    self.elasticsearch,
+                    kind,
+                    self.epoch,
+                    new,
+                    &refusal,
+                )?;
+            }
+            return Err(Error::Rival(format!("the rebuild of {kind} was stopped")));
+        }
+        Ok(live.into_iter().zip(others?).map(|(a, b)| a.and(b)).collect())
+    }
+}
+
+/// Finds what the new index refuses although the live one has it.
+fn find_refusal(live: &[Outcome], new: &[Outcome]) -> Option<String> {
+    live.iter().zip(new).find_map(|outcomes| match outcomes {
+        (Outcome::Acknowledged, Outcome::Rejected { error_type, reason }) => {
+            Some(format!("it refuses a document: {error_type}: {reason}"))
+        }
+        _ => None,
+    })
+}
