@@ -252,7 +252,8 @@ pub fn expand_sweeps(conn: &mut Connection, epoch: i64) -> Result<u64, Error> {
 /// Forgets the entries that only concern documents of a kind of which there is no index. Returns how many;
 /// at most `row_limit`. One statement.
 ///
-/// Nothing is missed: before such an index is filled, all rows of the kind are made pending.
+/// There are few: of writers whose transactions see what was there at their beginning, and of those who have
+/// changed an id. Nothing is missed: before such an index is filled, all rows of the kind are made pending.
 ///
 /// # Errors
 ///

@@ -8,6 +8,7 @@ mod cli; // help, settings, `.env`, mistakes, and that no password is printed
 mod crashes; // killed again and again, left alone by the engine
 mod durability; // PostgreSQL that crashes, fails over or is restored
 mod init_es; // the index is made anew: beside others' indices, killed halfway, beside a leader
+mod kinds; // kinds of documents that are left out, and added later
 mod layers; // the borders between the modules, read from the source
 mod load_fixture; // what ends up in the catalogue, what is written for it, what is refused
 mod migrate; // the database side alone: what it adds, refuses, makes wait and takes back

@@ -1,0 +1,196 @@
+-- What concerns only documents that nobody keeps costs writers a look, and no entry in the outbox.
+
+-- The locks --------------------------------------------------------------------------------------
+
+-- Locks tables of the catalogue, for a migration: within two seconds or let go again, so that nobody queues
+-- behind us.
+CREATE FUNCTION etl.lock_tables(names text[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    name text;
+BEGIN
+    FOR attempt IN 1..30 LOOP
+        BEGIN
+            -- Holding nothing, we can wait until autovacuum gives way, which takes it a second.
+            PERFORM set_config('lock_timeout', '2s', true);
+            FOREACH name IN ARRAY names LOOP
+                EXECUTE format('LOCK TABLE content.%I IN ACCESS EXCLUSIVE MODE', name);
+                -- Holding some, we let go before PostgreSQL looks for a deadlock, which it does
+                -- after a second and might end the writer for.
+                PERFORM set_config('lock_timeout', '100ms', true);
+            END LOOP;
+            PERFORM set_config('lock_timeout', '2s', true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            -- The failed block has given back what it had locked. Let those go on that wait, and
+            -- begin with the table that was not to be had.
+            names := name || array_remove(names, name);
+            PERFORM pg_sleep(1 + random());
+        END;
+    END LOOP;
+    RAISE EXCEPTION 'the catalogue''s tables were locked by others for over a minute'
+        USING HINT = 'find the open transaction in pg_stat_activity, or try at a quieter time';
+END
+$$;
+
+-- Which kinds are followed ----------------------------------------------------------------------
+
+-- Not in etl.state: writers read this until they commit, so whoever alters it has to wait for them.
+CREATE TABLE etl.followed (kind text PRIMARY KEY);
+INSERT INTO etl.followed (kind) SELECT kind FROM etl.state WHERE index_name IS NOT NULL;
+COMMENT ON TABLE etl.followed IS
+    'The tables whose documents are kept: writers note what concerns them. Before there is an index of them, all transactions are waited for that may have looked here before.';
+
+-- Whose documents show whose rows.
+CREATE TABLE etl.link (
+    source text,
+    link_table text,
+    source_id text NOT NULL,
+    target text,
+    target_id text NOT NULL,
+    PRIMARY KEY (source, target, link_table)
+);
+INSERT INTO etl.link (source, link_table, source_id, target, target_id) VALUES
+    ('person', 'person_film_work', 'person_id', 'film_work', 'film_work_id'),
+    ('genre', 'genre_film_work', 'genre_id', 'film_work', 'film_work_id'),
+    ('film_work', 'person_film_work', 'film_work_id', 'person', 'person_id');
+COMMENT ON TABLE etl.link IS
+    'Whose documents show whose rows: those of `target` the rows of `source`, by way of the rows of `link_table`.';
+
+-- Whether the documents of a table's rows are followed, for a trigger AFTER a statement: what the statement
+-- has written gave the transaction its number, by which `etl init-es` knows that it has looked before.
+--
+-- A transaction that sees what was there at its beginning may look later than it was given its number, and
+-- still see what was there before. So it does not look.
+CREATE FUNCTION etl.is_followed(kind text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN current_setting('transaction_isolation') IN ('repeatable read', 'serializable')
+        OR EXISTS (SELECT FROM etl.followed f WHERE f.kind = $1);
+END
+$$;
+
+-- The same for documents that show the rows of a table.
+CREATE FUNCTION etl.is_shown(kind text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN current_setting('transaction_isolation') IN ('repeatable read', 'serializable')
+        OR EXISTS (
+            SELECT FROM etl.link l JOIN etl.followed f ON f.kind = l.target WHERE l.source = $1);
+END
+$$;
+
+-- What writers leave behind ---------------------------------------------------------------------
+
+-- A new row that documents show which are there already: without foreign keys its links may have come
+-- before it.
+CREATE OR REPLACE FUNCTION etl.on_row_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF etl.is_shown(TG_TABLE_NAME) THEN
+        INSERT INTO etl.outbox (op, kind, row_id) SELECT 'fan_out', TG_TABLE_NAME, id FROM new_rows;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- An argument of the trigger says that other documents show the rows: where foreign keys cascade,
+-- nothing is linked to them any more; without foreign keys such links dangle.
+CREATE OR REPLACE FUNCTION etl.on_row_delete() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF etl.is_followed(TG_TABLE_NAME) THEN
+        INSERT INTO etl.outbox (op, kind, row_id, version)
+        SELECT 'tombstone', TG_TABLE_NAME, id,
+            greatest(clock_timestamp(), touched_at + interval '1 microsecond')
+        FROM old_rows;
+    END IF;
+    IF TG_NARGS > 0 AND etl.is_shown(TG_TABLE_NAME) THEN
+        INSERT INTO etl.outbox (op, kind, row_id) SELECT 'fan_out', TG_TABLE_NAME, id FROM old_rows;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- For both link tables; old and new ends. The document of a person shows its films, that of a genre
+-- does not.
+CREATE OR REPLACE FUNCTION etl.on_link_change() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF etl.is_followed('film_work') THEN
+        CASE TG_OP
+        WHEN 'INSERT' THEN
+            INSERT INTO etl.outbox (op, kind, row_id)
+            SELECT DISTINCT 'touch', 'film_work', film_work_id FROM new_rows WHERE film_work_id IS NOT NULL;
+        WHEN 'DELETE' THEN
+            INSERT INTO etl.outbox (op, kind, row_id)
+            SELECT DISTINCT 'touch', 'film_work', film_work_id FROM old_rows WHERE film_work_id IS NOT NULL;
+        WHEN 'UPDATE' THEN
+            INSERT INTO etl.outbox (op, kind, row_id)
+            SELECT 'touch', 'film_work', film_work_id FROM old_rows WHERE film_work_id IS NOT NULL
+            UNION
+            SELECT 'touch', 'film_work', film_work_id FROM new_rows WHERE film_work_id IS NOT NULL;
+        END CASE;
+    END IF;
+    IF TG_TABLE_NAME = 'person_film_work' AND etl.is_followed('person') THEN
+        CASE TG_OP
+        WHEN 'INSERT' THEN
+            INSERT INTO etl.outbox (op, kind, row_id)
+            SELECT DISTINCT 'touch', 'person', person_id FROM new_rows WHERE person_id IS NOT NULL;
+        WHEN 'DELETE' THEN
+            INSERT INTO etl.outbox (op, kind, row_id)
+            SELECT DISTINCT 'touch', 'person', person_id FROM old_rows WHERE person_id IS NOT NULL;
+        WHEN 'UPDATE' THEN
+            INSERT INTO etl.outbox (op, kind, row_id)
+            SELECT 'touch', 'person', person_id FROM old_rows WHERE person_id IS NOT NULL
+            UNION
+            SELECT 'touch', 'person', person_id FROM new_rows WHERE person_id IS NOT NULL;
+        END CASE;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- What the sync writes --------------------------------------------------------------------------
+
+-- Replaces at most `row_limit` entries of rows of a table (`kind`) in the outbox by touches of the rows
+-- that are linked to them and followed. Those of a row that has more than `urgent_rows` of them are not
+-- urgent. Returns how many entries it replaced. Locks nothing but these.
+CREATE OR REPLACE FUNCTION etl.expand_fan_outs(
+    epoch bigint, kind text, row_limit integer, urgent_rows integer
+) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    linked text;
+    replaced bigint;
+BEGIN
+    SELECT string_agg(format($sql$
+            SELECT %1$L AS target, l.%2$I AS row_id, count(*) OVER (PARTITION BY l.%3$I) AS rows
+            FROM changed JOIN content.%4$I l ON l.%3$I = changed.row_id
+            WHERE l.%2$I IS NOT NULL
+            $sql$, l.target, l.target_id, l.source_id, l.link_table), ' UNION ALL ')
+    INTO linked
+    FROM etl.link l JOIN etl.followed f ON f.kind = l.target
+    WHERE l.source = $2;
+    EXECUTE format($sql$
+        WITH fence AS MATERIALIZED (
+            SELECT FROM etl.term WHERE epoch = $1 FOR SHARE
+        ), entries AS MATERIALIZED (
+            SELECT o.row_id, o.ctid AS place
+            FROM fence, etl.outbox o
+            WHERE o.op = 'fan_out' AND o.kind = $2
+            ORDER BY o.id LIMIT $3 FOR UPDATE OF o SKIP LOCKED
+        ), changed AS (
+            SELECT DISTINCT row_id FROM entries
+        ), noted AS (
+            INSERT INTO etl.outbox (op, kind, row_id)
+            SELECT DISTINCT CASE WHEN rows > $4 THEN 'touch_later' ELSE 'touch' END, target, row_id
+            FROM (%s) AS linked
+        )
+        DELETE FROM etl.outbox o WHERE o.ctid = ANY (ARRAY(SELECT place FROM entries))
+        $sql$, coalesce(linked, 'SELECT $2 AS target, row_id, 0 AS rows FROM changed WHERE false'))
+    USING epoch, kind, row_limit, urgent_rows;
+    GET DIAGNOSTICS replaced = ROW_COUNT;
+    RETURN replaced;
+END
+$$;
