@@ -22,6 +22,7 @@ pub mod state;
 pub mod work;
 
 mod error;
+mod indexes;
 mod schema;
 mod statement;
 

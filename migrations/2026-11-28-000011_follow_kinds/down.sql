@@ -102,5 +102,5 @@ BEGIN
 END
 $$;
 
-DROP FUNCTION etl.is_followed, etl.is_shown, etl.lock_tables;
+DROP FUNCTION etl.is_followed, etl.is_shown, etl.lock_tables, etl.follow_table, etl.unfollow_table;
 DROP TABLE etl.link, etl.followed;

@@ -194,3 +194,63 @@ BEGIN
     RETURN replaced;
 END
 $$;
+
+-- A further kind --------------------------------------------------------------------------------
+
+-- Has the rows of a table be documents of their own. For a migration; the database index for the look for work
+-- is made by the program, without a lock. As safe on a large, busy table as what was there before: nothing is
+-- rewritten or scanned.
+CREATE FUNCTION etl.follow_table(name text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM etl.lock_tables(ARRAY[name]);
+    EXECUTE format($sql$
+        -- now() is the same for all rows, so PostgreSQL stores it once.
+        ALTER TABLE content.%1$I
+            ADD COLUMN touched_at timestamptz NOT NULL DEFAULT now(),
+            ADD COLUMN indexed_at timestamptz,
+            ADD COLUMN rejected_at timestamptz;
+        ALTER TABLE content.%1$I ALTER COLUMN touched_at SET DEFAULT clock_timestamp();
+        COMMENT ON COLUMN content.%1$I.touched_at IS
+            'When anything that goes into this row''s document last changed; strictly increasing per row. Kept by triggers of etl.';
+        COMMENT ON COLUMN content.%1$I.indexed_at IS
+            'The stamp: the search engine acknowledged the document of exactly this touched_at. Set it to NULL to index the row again.';
+        COMMENT ON COLUMN content.%1$I.rejected_at IS
+            'The search engine refuses the document of exactly this touched_at; see etl.rejected.';
+
+        -- The names sort last, so that these triggers see (and in our own transactions undo) what the users'
+        -- triggers write.
+        CREATE TRIGGER zzz_etl_touch BEFORE INSERT OR UPDATE ON content.%1$I
+            FOR EACH ROW EXECUTE FUNCTION etl.on_row_change();
+        CREATE TRIGGER zzz_etl_delete AFTER DELETE ON content.%1$I REFERENCING OLD TABLE AS old_rows
+            FOR EACH STATEMENT EXECUTE FUNCTION etl.on_row_delete();
+        CREATE TRIGGER zzz_etl_truncate BEFORE TRUNCATE ON content.%1$I
+            FOR EACH STATEMENT EXECUTE FUNCTION etl.on_truncate();
+        -- ALWAYS: they fire under session_replication_role = replica, too.
+        ALTER TABLE content.%1$I
+            ENABLE ALWAYS TRIGGER zzz_etl_touch,
+            ENABLE ALWAYS TRIGGER zzz_etl_delete,
+            ENABLE ALWAYS TRIGGER zzz_etl_truncate;
+        $sql$, name);
+    INSERT INTO etl.state (kind) VALUES (name);
+END
+$$;
+
+-- Takes that back, for the migration that goes the other way.
+CREATE FUNCTION etl.unfollow_table(name text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM etl.lock_tables(ARRAY[name]);
+    EXECUTE format($sql$
+        DROP TRIGGER zzz_etl_touch ON content.%1$I;
+        DROP TRIGGER zzz_etl_delete ON content.%1$I;
+        DROP TRIGGER zzz_etl_truncate ON content.%1$I;
+        ALTER TABLE content.%1$I DROP COLUMN touched_at, DROP COLUMN indexed_at, DROP COLUMN rejected_at;
+        $sql$, name);
+    DELETE FROM etl.outbox WHERE kind = name;
+    DELETE FROM etl.rejected WHERE kind = name;
+    DELETE FROM etl.rebuild WHERE kind = name;
+    DELETE FROM etl.followed WHERE kind = name;
+    DELETE FROM etl.state WHERE kind = name;
+END
+$$;
