@@ -102,5 +102,9 @@ BEGIN
 END
 $$;
 
-DROP FUNCTION etl.is_followed, etl.is_shown, etl.lock_tables, etl.follow_table, etl.unfollow_table;
+DROP FUNCTION etl.is_followed, etl.is_shown, etl.lock_tables, etl.follow_table, etl.unfollow_table,
+    etl.expand_sweep;
+COMMENT ON COLUMN etl.outbox.row_id IS NULL;
+-- A sweep that was begun is done again in full.
+UPDATE etl.outbox SET row_id = NULL WHERE op = 'sweep';
 DROP TABLE etl.link, etl.followed;

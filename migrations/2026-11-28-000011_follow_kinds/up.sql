@@ -195,6 +195,78 @@ BEGIN
 END
 $$;
 
+-- A table was truncated. Takes its marker (`entry`) a step further, and forgets it at the end: notes at the first
+-- step that documents without a row are to be deleted, and at each touches of some rows that showed the lost ones, in
+-- the order of their ids. Of a link table these are all rows, for nothing says any more which were linked; of another,
+-- those that have links that dangle now. (Links that went with the rows have a marker of their own.)
+--
+-- A step looks at about `row_limit` rows, and is taken when the touches of the last one are done: so neither a
+-- statement nor the outbox grows with the catalogue. Where the next one begins is in the marker. Returns how many
+-- rows were looked at, one at least if a step was taken.
+CREATE FUNCTION etl.expand_sweep(epoch bigint, entry bigint, row_limit integer) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    sweep record;
+    targets text[];
+    rows text;
+    shown text;
+    looked_at bigint := 0;
+    last_id uuid;
+BEGIN
+    PERFORM FROM etl.term t WHERE t.epoch = $1 FOR SHARE;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    SELECT o.kind, o.row_id AS place, o.version INTO sweep
+    FROM etl.outbox o WHERE o.op = 'sweep' AND o.id = entry FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    SELECT array_agg(DISTINCT l.target),
+        string_agg(DISTINCT format($sql$
+            (SELECT %1$L AS kind, r.id FROM content.%1$I r
+             WHERE $1 IS NULL OR r.id > $1 ORDER BY r.id LIMIT $2)
+            $sql$, l.target), ' UNION ALL '),
+        string_agg(CASE
+            WHEN l.link_table = sweep.kind THEN format('SELECT kind, id FROM chunk WHERE kind = %L', l.target)
+            ELSE format($sql$
+                SELECT chunk.kind, chunk.id FROM chunk JOIN content.%1$I l ON l.%2$I = chunk.id
+                WHERE chunk.kind = %3$L AND NOT EXISTS (SELECT FROM content.%4$I s WHERE s.id = l.%5$I)
+                $sql$, l.link_table, l.target_id, l.target, l.source, l.source_id)
+            END, ' UNION ')
+    INTO targets, rows, shown
+    FROM etl.link l JOIN etl.followed f ON f.kind = l.target
+    WHERE sweep.kind IN (l.link_table, l.source);
+    IF sweep.place IS NOT NULL
+        AND EXISTS (SELECT FROM etl.outbox o WHERE o.op = 'touch_later' AND o.kind = ANY (targets)) THEN
+        RETURN 0;
+    END IF;
+    IF sweep.place IS NULL AND EXISTS (SELECT FROM etl.followed f WHERE f.kind = sweep.kind) THEN
+        INSERT INTO etl.outbox (op, kind, version) VALUES ('purge', sweep.kind, sweep.version);
+    END IF;
+    IF rows IS NOT NULL THEN
+        -- An id may be in two tables.
+        EXECUTE format($sql$
+            WITH chunk AS MATERIALIZED (
+                SELECT kind, id FROM (%s) AS rows ORDER BY id FETCH FIRST $2 ROWS WITH TIES
+            ), noted AS (
+                INSERT INTO etl.outbox (op, kind, row_id) SELECT 'touch_later', kind, id FROM (%s) AS shown
+            )
+            SELECT count(*), (SELECT id FROM chunk ORDER BY id DESC LIMIT 1) FROM chunk
+            $sql$, rows, shown)
+        INTO looked_at, last_id USING sweep.place, row_limit;
+    END IF;
+    IF looked_at < row_limit THEN
+        DELETE FROM etl.outbox o WHERE o.op = 'sweep' AND o.id = entry;
+    ELSE
+        UPDATE etl.outbox o SET row_id = last_id WHERE o.op = 'sweep' AND o.id = entry;
+    END IF;
+    RETURN greatest(looked_at, 1);
+END
+$$;
+COMMENT ON COLUMN etl.outbox.row_id IS
+    'The row. Of a sweep: the rows up to this id have been looked at; NULL: none yet.';
+
 -- A further kind --------------------------------------------------------------------------------
 
 -- Has the rows of a table be documents of their own. For a migration; the database index for the look for work

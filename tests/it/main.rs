@@ -19,4 +19,5 @@ mod rivals; // two processes: who leads, who takes over, and that the one before
 mod security; // users, rights and keys of a real engine that has them
 mod start; // the loop: signals, servers that are away, state that does not fit
 mod support;
+mod sweeps; // truncated tables are looked at a chunk at a time
 mod writers; // the users' writers do not wait for the program, and never meet it in a deadlock
