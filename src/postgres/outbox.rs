@@ -213,9 +213,10 @@ pub fn load_purges(conn: &mut Connection, kind: Kind) -> Result<Vec<Purge>, Erro
     .map_err(Error::query("load purges"))
 }
 
-/// Notes some of what the truncation of tables asks for, and forgets markers that are done. Returns how many rows
-/// were looked at, and one at least for each marker that came further; of 100 markers at most. One statement, and one
-/// for each marker.
+/// Notes some of what the truncation of tables asks for, and forgets markers that are done; 100 at most.
+///
+/// Returns how many rows were looked at, one at least for each marker that came further. One statement, and one for
+/// each marker.
 ///
 /// Takes about `row_limit` rows for each. Of a link table all rows are touched that may have been linked by it. Of a
 /// table whose rows are documents, those without a row are deleted, and what has links that dangle now is touched.
