@@ -17,17 +17,17 @@
 //! it has lost its name in `etl.rebuild` before, under the epoch of the term.
 
 mod comparison;
+mod counting;
 mod fill;
 mod switch;
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use log::{error, info, warn};
 use uuid::Uuid;
 
+use self::counting::Counting;
 pub(super) use self::fill::advance;
 use self::switch::finish_switch;
 pub(super) use self::switch::remove_retired;
@@ -36,10 +36,10 @@ use crate::elasticsearch::index::Index;
 use crate::elasticsearch::settings::IndexSettings;
 use crate::error::{Error, chain};
 use crate::kind::Kind;
-use crate::postgres::Connection;
 use crate::postgres::rebuild::{
     Phase, Rebuild, begin_filling, fail, forget_rebuild, load_rebuild, rename,
 };
+use crate::postgres::{Connection, DatabaseUrl};
 use crate::sync::batch::Batch;
 use crate::sync::new_index::{create, name_of_new, parse_mapping};
 
@@ -53,8 +53,10 @@ pub(super) struct Filling {
     settings: IndexSettings,
     /// Since when it is.
     full_since: Option<Instant>,
-    /// What makes visible what was sent.
-    refresh: Option<Arc<JoinHandle<()>>>,
+    /// Where the documents and rows are counted with a session of its own.
+    url: DatabaseUrl,
+    /// They are being counted, or have been.
+    counting: Option<Counting>,
     /// How often it did not have the right number of documents.
     miscounts: u32,
     /// The documents that were not what the database gives when they were last looked at, and how often in a row.
@@ -83,6 +85,7 @@ pub(super) enum Progress {
 /// Returns an error if either side fails; what was asked for still is, then.
 pub(super) fn prepare(
     conn: &mut Connection,
+    url: &DatabaseUrl,
     elasticsearch: &Elasticsearch,
     kind: Kind,
     epoch: i64,
@@ -114,7 +117,8 @@ pub(super) fn prepare(
         filled_to: rebuild.filled_to,
         settings: IndexSettings::from_text(&rebuild.settings.unwrap_or_default()),
         full_since: None,
-        refresh: None,
+        url: url.clone(),
+        counting: None,
         miscounts: 0,
         different: HashMap::new(),
         put_off_until: None,

@@ -128,7 +128,7 @@ impl<'a> Session<'a> {
         // After it: whatever is changed by others from now on moves it again, and ends this term.
         let mut kept = Vec::new();
         for kind in kinds.iter().copied() {
-            let filling = rebuild::prepare(&mut conn, elasticsearch, kind, epoch)?;
+            let filling = rebuild::prepare(&mut conn, url, elasticsearch, kind, epoch)?;
             kept.push(Kept::load(&mut conn, elasticsearch, kind, filling)?);
         }
         let names: Vec<&str> = kept.iter().flat_map(Kept::index_names).collect();

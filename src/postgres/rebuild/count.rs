@@ -19,12 +19,15 @@ pub struct RowCount {
     pub unsettled: i64,
 }
 
-/// Counts the rows of a kind. Reads the whole table. One statement.
+/// Counts the rows of a kind. Reads the whole table, and may take half an hour for it. Two statements.
 ///
 /// # Errors
 ///
 /// Returns an error if the statement fails.
 pub fn count_rows(conn: &mut Connection, kind: Kind) -> Result<RowCount, Error> {
+    statement("SELECT set_config('statement_timeout', '30min', false)")
+        .execute(conn)
+        .map_err(Error::query("allow a statement to take long"))?;
     let (table, pending) = (kind.table(), PENDING);
     statement(format!(
         "SELECT count(*) AS rows,

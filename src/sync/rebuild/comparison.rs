@@ -1,20 +1,18 @@
 //! The new index is compared with the rows before it takes the place of the live one.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use log::info;
+use log::{info, warn};
 use uuid::Uuid;
 
+use super::counting::{Count, Counting};
 use super::switch::finish;
 use super::{Filling, Progress, give_up};
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::kind::Kind;
 use crate::postgres::Timestamp;
 use crate::postgres::pending::{PageLimits, Selection, load_random};
-use crate::postgres::rebuild::count_rows;
 use crate::postgres::stamp::{AsRead, find_unsettled, touch_unchanged};
 use crate::sync::batch::Batch;
 use crate::sync::page::load_page;
@@ -39,20 +37,30 @@ pub(super) fn wait_and_finish(
     const PATIENCE: Duration = Duration::from_secs(3);
     const PUT_OFF: Duration = Duration::from_secs(30);
     let full_since = *filling.full_since.get_or_insert_with(Instant::now);
-    let refresh = filling.refresh.get_or_insert_with(|| {
-        // It may take the engine seconds, in which edits of the live index are not to wait.
-        let (elasticsearch, name) = (session.elasticsearch.clone(), filling.index_name.clone());
-        Arc::new(thread::spawn(move || drop(elasticsearch.refresh(&name))))
-    });
-    let is_refreshing = !refresh.is_finished();
-    *session.filling(kind) = Some(filling.clone());
-    let is_put_off =
-        is_refreshing || filling.put_off_until.is_some_and(|until| Instant::now() < until);
+    let is_put_off = filling.put_off_until.is_some_and(|until| Instant::now() < until);
     if is_put_off || !is_quiet && full_since.elapsed() < PATIENCE {
+        *session.filling(kind) = Some(filling);
         return Ok(Progress::Filled(Batch::default()));
     }
+    let counting = filling.counting.get_or_insert_with(|| {
+        let (elasticsearch, name) = (session.elasticsearch.clone(), filling.index_name.clone());
+        Counting::begin(filling.url.clone(), elasticsearch, kind, name)
+    });
+    let counting = counting.clone();
+    *session.filling(kind) = Some(filling.clone());
+    let Some(count) = counting.result() else { return Ok(Progress::Filled(Batch::default())) };
+    // Another time, anew.
+    filling.counting = None;
     let name = filling.index_name.clone();
-    match compare(session, kind, &mut filling)? {
+    let comparison = match count {
+        Ok(count) => compare(session, kind, &mut filling, count)?,
+        Err(err) => {
+            warn!("the new index {name} could not be compared yet: {}", chain(err));
+            filling.put_off_until = Some(Instant::now() + PUT_OFF);
+            Comparison::Unclear
+        }
+    };
+    match comparison {
         Comparison::Same if finish(session, kind, &filling)? => return Ok(Progress::TermOver),
         Comparison::Same => filling.put_off_until = Some(Instant::now() + PUT_OFF),
         // What was touched is looked at when it is settled again.
@@ -79,15 +87,17 @@ enum Comparison {
 
 /// Compares the new index with the rows: the number of documents, which may differ by the rows that are not
 /// settled, and the contents of a random sample and of what was different the last time.
-fn compare(session: &mut Session, kind: Kind, filling: &mut Filling) -> Result<Comparison, Error> {
+fn compare(
+    session: &mut Session,
+    kind: Kind,
+    filling: &mut Filling,
+    Count { before, documents, after }: &Count,
+) -> Result<Comparison, Error> {
     let name = &filling.index_name;
-    let before = count_rows(&mut session.conn, kind)?;
-    let documents = i64::try_from(session.elasticsearch.count(name)?).unwrap_or(i64::MAX);
-    let after = count_rows(&mut session.conn, kind)?;
     let unsettled = before.unsettled.max(after.unsettled);
     let least = before.rows.min(after.rows) - unsettled;
     let most = before.rows.max(after.rows) + unsettled;
-    if documents < least || documents > most {
+    if *documents < least || *documents > most {
         filling.miscounts += 1;
         if filling.miscounts < STRIKES_MAX {
             return Ok(Comparison::Unclear);
@@ -97,6 +107,12 @@ fn compare(session: &mut Session, kind: Kind, filling: &mut Filling) -> Result<C
             after.rows,
             kind.table()
         )));
+    }
+    if !session.elasticsearch.keeps_sources(name)? {
+        info!(
+            "compared {documents} documents of {kind} by number alone: the index {name} does not keep them as they were sent (`_source`)"
+        );
+        return Ok(Comparison::Same);
     }
     let mut ids = load_random(&mut session.conn, kind, SAMPLE)?;
     ids.extend(filling.different.keys());
