@@ -21,7 +21,7 @@ use crate::postgres::state::{self, Binding, end_loading};
 use crate::postgres::work::{Work, load_work};
 use crate::postgres::{Connection, DatabaseUrl, connect};
 use crate::sync::batch::Reading;
-use crate::sync::binding::{check_identity, check_index, check_state, replace_write_aliases};
+use crate::sync::binding::{bound, check_identity, check_index, replace_write_aliases};
 use crate::sync::leader::Leadership;
 use crate::sync::limits::Limits;
 use crate::sync::page::Page;
@@ -79,9 +79,13 @@ impl Kept {
         kind: Kind,
         filling: Option<Filling>,
     ) -> Result<Self, Error> {
-        let binding = check_state(conn, elasticsearch, kind);
-        let binding = unless_init_es_is_at_work(conn, binding)?;
+        // Not the identity of either side once more: an index of another one is not found here.
         let state = state::load_state(conn, kind)?;
+        let binding = bound(kind, state.binding).and_then(|binding| {
+            check_index(elasticsearch, kind, &binding)?;
+            Ok(binding)
+        });
+        let binding = unless_init_es_is_at_work(conn, binding)?;
         let has_retired = state.former_index.is_some();
         let settings = state.settings.filter(|_| state.is_loading);
         let settings_after_load = settings.as_deref().map(IndexSettings::from_text);
