@@ -8,7 +8,7 @@ use diesel::migration::{Migration, MigrationSource};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::{Array, Bool, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::lock::try_lock_setup;
@@ -143,6 +143,37 @@ pub fn check_current(conn: &mut Connection) -> Result<(), Error> {
             "the database lacks {missing} migrations of this version of etl: run `etl migrate`"
         ))),
     }
+}
+
+/// Makes sure that our role may read all tables of ours and write our columns: a new version may have added some.
+///
+/// # Errors
+///
+/// Returns an error that names what it may not.
+pub fn check_rights(conn: &mut Connection) -> Result<(), Error> {
+    #[derive(QueryableByName)]
+    struct Denied {
+        #[diesel(sql_type = Text)]
+        role: String,
+        #[diesel(sql_type = Text)]
+        name: String,
+    }
+    let denied: Vec<Denied> = sql_query(
+        "SELECT current_user::text AS role, format('%I.%I', n.nspname, c.relname) AS name
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = 'etl' AND c.relkind IN ('r', 'v') AND NOT has_table_privilege(c.oid, 'SELECT')
+            OR n.nspname = 'content' AND c.relname = ANY ($1) AND NOT has_column_privilege(c.oid, 'indexed_at', 'UPDATE')
+         ORDER BY 2",
+    )
+    .bind::<Array<Text>, _>(Kind::ALL.map(Kind::table).as_slice())
+    .load(conn)
+    .map_err(Error::query("look at our rights"))?;
+    let names: Vec<&str> = denied.iter().map(|denied| &*denied.name).collect();
+    let Some(Denied { role, .. }) = denied.first() else { return Ok(()) };
+    Err(Error::Catalogue(format!(
+        "the role {role} lacks rights on {}: have the owner of the tables run what `etl migrate --print-grants {role}` prints",
+        names.join(", ")
+    )))
 }
 
 /// Returns the applied versions, all of which this program knows.

@@ -123,6 +123,27 @@ fn each_role_needs_no_more_rights_than_it_is_said_to() {
 }
 
 #[test]
+fn a_role_without_rights_on_what_a_migration_has_added_is_told_so() {
+    let roles = Roles::new(&["upgraded"]);
+    let role = roles.name("upgraded");
+    let mut world = World::new("rights");
+    world.sql(&succeed(&["migrate", "--print-grants", &role]));
+    world.sql(&format!("REVOKE ALL ON etl.link FROM \"{role}\""));
+    let mut command = world.etl(&["start", "--until-idle"]);
+    command.env("DATABASE_URL", url_as(&world.database.url(), &role));
+    let outcome = run(command);
+    assert_eq!(
+        (outcome.code, &*outcome.stderr),
+        (
+            Some(1),
+            &*format!(
+                "etl: the role {role} lacks rights on etl.link: have the owner of the tables run what `etl migrate --print-grants {role}` prints\n"
+            )
+        )
+    );
+}
+
+#[test]
 fn grants_name_any_role_as_it_is() {
     let grants = succeed(&["migrate", "--print-grants"]);
     assert!(grants.contains(" TO \"etl\";"), "{grants}");
