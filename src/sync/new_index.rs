@@ -3,7 +3,7 @@
 //!
 //! The order makes it safe to kill, and to run beside a working `etl start`:
 //!
-//! 1. Kinds that had no index are followed by writers from now on ([`super::following`]). The new indices are
+//! 1. Kinds that had no index are followed by writers from now on (`sync::following`). The new indices are
 //!    made: the engine says what it thinks of the mappings before anything is given up.
 //! 2. The state is unbound and the epoch moved: from now on nothing is sent, stamped or forgotten.
 //! 3. The new indices take the place of the old ones, behind their aliases.

@@ -5,7 +5,7 @@
 //!
 //! 1. The new index is made at the beginning of a term, after its epoch ([`prepare`]): nothing that the live
 //!    index alone has acknowledged is stamped any more. From then on whatever is sent goes to both indices,
-//!    and a stamp, or a forgotten tombstone, needs the acknowledgement of both ([`Session::send`]).
+//!    and a stamp, or a forgotten tombstone, needs the acknowledgement of both ([`send`](crate::sync::session::Session::send)).
 //! 2. All rows are read in the order of their ids, and their documents sent to the new index alone, with the
 //!    versions of the rows: whatever changes meanwhile has a higher one ([`advance`]). How far that has come is
 //!    noted after the acknowledgement.
