@@ -135,7 +135,7 @@ fn after_value(text: &str) -> Option<&str> {
 #[derive(Debug, Args)]
 pub struct KindsArgs {
     /// Which documents are kept, with commas between them
-    #[arg(long, env = "ETL_KINDS", value_name = "KINDS", default_value = "movies,persons,genres")]
+    #[arg(long, env = "ETL_KINDS", value_name = "KINDS", default_value_t = Kind::all_aliases())]
     kinds: String,
 }
 

@@ -2,32 +2,25 @@
 //!
 //! # A fourth kind
 //!
-//! The protocol is the same for every kind and written once. What a kind is made of are:
+//! The protocol is the same for every kind and written once. What a kind is made of are three files and a
+//! migration:
 //!
-//! 1. a variant of [`Kind`], with its alias and its table, its place in [`Kind::ALL`], and its name in what is
-//!    said of a wrong one;
-//! 2. `postgres/<table>.rs`: the row, as far as the document needs it, and how it is read
-//!    ([`crate::postgres::pending::Source`]);
-//! 3. `documents/<table>.rs`: the document, made of the row;
-//! 4. `elasticsearch/<alias>.json`: settings and mappings, named in `elasticsearch/index.rs`; the field `id`
-//!    is a `keyword`;
-//! 5. an arm in `sync/page.rs`, which brings row and document together;
-//! 6. in `postgres/catalogue.rs`: the columns that must be there, those that we add, and the name of the table
-//!    among those whose half-built database indexes are dropped. A catalogue without the table is refused
-//!    from then on;
-//! 7. in `postgres/queries/grants.sql`: the right to read the table and to write our columns;
-//! 8. in `config.rs`: its alias in the default of `--kinds`, without which it is only kept where it is named
-//!    (and what repeats that: `README.md`, `.env.example`, `tests/it/help`, `ALL_KINDS` of the tests);
-//! 9. a migration: the columns `touched_at` (`DEFAULT now()` first and `clock_timestamp()` after it, so that no
-//!    row is rewritten), `indexed_at` and `rejected_at`; the triggers `etl.on_row_change`, `etl.on_row_delete`
-//!    and `etl.on_truncate` on the table, all of them `ENABLE ALWAYS`; a row in `etl.state`;
-//! 10. a migration of its own, outside of a transaction: the database index for the look for work.
+//! 1. `postgres/<table>.rs`: the row, as far as the document needs it, how it is read, and the columns that must
+//!    be there. A catalogue without the table is refused from then on;
+//! 2. `documents/<table>.rs`: the document, made of the row;
+//! 3. `elasticsearch/<alias>.json`: settings and mappings; the field `id` is a `keyword`;
+//! 4. a migration, `SELECT etl.follow_table('<table>')`, and back, `SELECT etl.unfollow_table('<table>')`;
 //!
-//! Where the document shows rows of other tables, their triggers leave a touch of this one in the outbox, as
-//! `etl.on_link_change` does, and `sweep_links.sql` has one for all rows when a link table is truncated. Where
-//! other documents show the rows, the triggers get the argument `fan_out` and `etl.on_row_insert` joins them
-//! (or `etl.on_related_change`, where every change is shown, takes the first one's place); `etl.expand_fan_outs`,
-//! `postgres/related.rs` and `sweep_rows.sql` say what is linked to the rows.
+//! and what names them: the variant of [`Kind`] with its alias and its table, its place in [`Kind::ALL`], a
+//! `mod` for each of the first two, an arm for the columns in `postgres/catalogue.rs`, for the definition in
+//! `elasticsearch/index.rs`, and in `sync/page.rs`, which brings row and document together. The compiler asks for
+//! these. (`README.md`, `.env.example` and the tests repeat the default of `--kinds`.)
+//!
+//! Where the document shows rows of other tables, or others show these, the migration says so in `etl.link`, too,
+//! and the triggers of the link table leave touches in the outbox, as `etl.on_link_change` does. Where others
+//! show the rows, the triggers get the argument `fan_out` and `etl.on_row_insert` joins them (or
+//! `etl.on_related_change`, where every change is shown, takes the first one's place), and the table is among those
+//! of `postgres/related.rs`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -67,6 +60,12 @@ impl Kind {
         }
     }
 
+    /// Returns the aliases of all kinds, with commas between them.
+    #[must_use]
+    pub fn all_aliases() -> String {
+        Self::ALL.map(Self::alias).join(",")
+    }
+
     /// Finds the kind of a table's rows.
     #[must_use]
     pub fn of_table(table: &str) -> Option<Self> {
@@ -81,10 +80,10 @@ impl fmt::Display for Kind {
 }
 
 impl FromStr for Kind {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(raw: &str) -> Result<Self, Self::Err> {
         let kind = Self::ALL.into_iter().find(|kind| kind.alias() == raw);
-        kind.ok_or("is not one of movies, persons, genres")
+        kind.ok_or_else(|| format!("is not one of {}", Self::ALL.map(Self::alias).join(", ")))
     }
 }

@@ -7,6 +7,7 @@
 pub mod catalogue;
 pub mod film_work;
 pub mod fixture;
+pub mod follow;
 pub mod genre;
 pub mod lock;
 pub mod migrations;
@@ -21,6 +22,7 @@ pub mod state;
 pub mod work;
 
 mod error;
+mod indexes;
 mod schema;
 mod statement;
 

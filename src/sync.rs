@@ -13,6 +13,7 @@ mod answers;
 pub mod batch;
 mod binding;
 pub mod deletions;
+mod following;
 pub mod leader;
 pub mod limits;
 pub mod new_index;

@@ -19,7 +19,7 @@ use crate::config::Pace;
 use crate::elasticsearch::Elasticsearch;
 use crate::error::Error;
 use crate::kind::Kind;
-use crate::postgres::migrations::check_current;
+use crate::postgres::migrations::{check_current, check_rights};
 use crate::postgres::{DatabaseUrl, lock};
 use crate::progress::Progress;
 use crate::sync::leader::{Candidate, Election, Leadership};
@@ -112,6 +112,7 @@ impl Follow {
     fn wait_for_lead(&self) -> Result<Option<Leadership>, Error> {
         let mut candidate = Candidate::connect(&self.url)?;
         check_current(candidate.conn())?;
+        check_rights(candidate.conn())?;
         let mut reported: Option<Instant> = None;
         let mut pauses = Backoff::new();
         loop {

@@ -10,7 +10,7 @@ use crate::config::{ElasticsearchArgs, KindsArgs, MappingArgs, Mistakes, Postgre
 use crate::elasticsearch::Elasticsearch;
 use crate::error::Error;
 use crate::postgres::connect;
-use crate::postgres::migrations::lock_setup;
+use crate::postgres::migrations::{check_rights, lock_setup};
 use crate::sync::new_index::Switch;
 
 /// Settings of `etl init-es`.
@@ -54,6 +54,7 @@ pub fn run(args: &InitEs) -> Result<(), Error> {
     lock_setup(&mut conn)?;
     let switch = Switch::plan(&elasticsearch, new, args.replace)?;
     migrate(&mut conn)?;
+    check_rights(&mut conn)?;
 
     let names = switch.carry_out(&mut conn, &elasticsearch, |line| say(line))?;
     for (kind, name) in kinds.into_iter().zip(names) {

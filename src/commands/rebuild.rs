@@ -11,7 +11,7 @@ use crate::config::{ElasticsearchArgs, MappingArgs, Mistakes, PaceArgs, Postgres
 use crate::elasticsearch::Elasticsearch;
 use crate::error::Error;
 use crate::kind::Kind;
-use crate::postgres::migrations::check_current;
+use crate::postgres::migrations::{check_current, check_rights};
 use crate::postgres::rebuild::{cancel, forget_rebuild, load_rebuild, request};
 use crate::postgres::state::{load_bound_kinds, load_state};
 use crate::postgres::{Connection, connect};
@@ -63,6 +63,7 @@ pub fn run(args: &RebuildArgs) -> Result<(), Error> {
 
     let mut conn = connect(&url, "etl rebuild")?;
     check_current(&mut conn)?;
+    check_rights(&mut conn)?;
     let bound = load_bound_kinds(&mut conn)?;
     let kinds = check_bound(&bound, named)?;
     if args.cancel {

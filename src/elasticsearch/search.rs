@@ -73,6 +73,27 @@ impl Elasticsearch {
         Ok(answer.count)
     }
 
+    /// Returns whether an index gives its documents back as they were sent: some are made to keep nothing of them, or
+    /// parts, or to put them together from what is searched (synthetic and derived sources).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no such index, or if the engine is away.
+    pub fn keeps_sources(&self, index: &str) -> Result<bool, Error> {
+        let path = format!(
+            "/{index}?filter_path=*.mappings._source,*.settings.index.mode,*.settings.index.mapping.source,*.settings.index.derived_source"
+        );
+        let answer: Value = self.send(Method::GET, &path, None)?;
+        let found = answer.as_object().and_then(|indices| indices.values().next());
+        let Some(index) = found else { return Ok(true) };
+        let source = &index["mappings"]["_source"];
+        let settings = &index["settings"]["index"];
+        Ok((source.is_null() || *source == json!({ "enabled": true }))
+            && (settings["mode"].is_null() || settings["mode"] == "standard")
+            && matches!(settings["mapping"]["source"]["mode"].as_str(), None | Some("stored"))
+            && settings["derived_source"]["enabled"] != "true")
+    }
+
     /// Loads the documents of these ids, in the same order. `None`: there is none. Sees what was acknowledged,
     /// whether it was refreshed or not.
     ///

@@ -1,46 +1,24 @@
-//! The users' catalogue: whether it can be followed at all. Looks only, but for database indexes of
-//! ours that were left half built.
+//! The users' catalogue: whether it can be followed at all. Looks only.
 
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, Bool, Integer, Text};
 
-use super::{Connection, Error};
+use super::related::NOTED;
+use super::{Connection, Error, film_work, genre, person};
+use crate::kind::Kind;
 
 /// What a column must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expected {
+pub(super) enum Expected {
     Uuid,
     Text,
     Number,
     Moment,
 }
 
-/// The tables, and the columns that documents and stamps need.
-const TABLES: [(&str, &[(&str, Expected)]); 5] = [
-    (
-        "film_work",
-        &[
-            ("id", Expected::Uuid),
-            ("title", Expected::Text),
-            ("description", Expected::Text),
-            ("rating", Expected::Number),
-            ("modified", Expected::Moment),
-        ],
-    ),
-    (
-        "genre",
-        &[
-            ("id", Expected::Uuid),
-            ("name", Expected::Text),
-            ("description", Expected::Text),
-            ("modified", Expected::Moment),
-        ],
-    ),
-    (
-        "person",
-        &[("id", Expected::Uuid), ("full_name", Expected::Text), ("modified", Expected::Moment)],
-    ),
+/// The tables of links, and the columns that documents need.
+const LINKS: [(&str, &[(&str, Expected)]); 2] = [
     ("genre_film_work", &[("genre_id", Expected::Uuid), ("film_work_id", Expected::Uuid)]),
     (
         "person_film_work",
@@ -52,12 +30,38 @@ const TABLES: [(&str, &[(&str, Expected)]); 5] = [
     ),
 ];
 
-/// The columns that we add to the catalogue.
-const OUR_COLUMNS: [(&str, &[&str]); 3] = [
-    ("film_work", &["touched_at", "indexed_at", "rejected_at"]),
-    ("person", &["touched_at", "indexed_at", "rejected_at", "fanned_out_at"]),
-    ("genre", &["touched_at", "indexed_at", "rejected_at", "fanned_out_at"]),
-];
+/// The columns that the documents of a kind need, beside those that stamps need.
+fn columns_of(kind: Kind) -> &'static [(&'static str, Expected)] {
+    match kind {
+        Kind::Movies => film_work::COLUMNS,
+        Kind::Persons => person::COLUMNS,
+        Kind::Genres => genre::COLUMNS,
+    }
+}
+
+/// Returns the names of all tables that are read.
+pub(super) fn tables() -> Vec<&'static str> {
+    Kind::ALL.map(Kind::table).into_iter().chain(LINKS.map(|(name, _)| name)).collect()
+}
+
+/// The tables, and the columns that must be there.
+fn expected() -> Vec<(&'static str, Vec<(&'static str, Expected)>)> {
+    let of_kind = |kind: Kind| {
+        let (id, modified) = (("id", Expected::Uuid), ("modified", Expected::Moment));
+        (kind.table(), [&[id], columns_of(kind), &[modified]].concat())
+    };
+    let of_links = LINKS.map(|(name, columns)| (name, columns.to_vec()));
+    Kind::ALL.map(of_kind).into_iter().chain(of_links).collect()
+}
+
+/// Returns whether we add a column of this name to a table of the catalogue.
+fn is_ours(table: &str, column: &str) -> bool {
+    match column {
+        "touched_at" | "indexed_at" | "rejected_at" => Kind::of_table(table).is_some(),
+        "fanned_out_at" => NOTED.contains(&table),
+        _ => false,
+    }
+}
 
 #[derive(QueryableByName)]
 struct Server {
@@ -123,7 +127,7 @@ pub fn check(conn: &mut Connection) -> Result<(), Error> {
     let mut obstacles = server_obstacles(&server);
     // Without any of the tables, the first migration makes them all.
     if !tables.is_empty() {
-        for (name, expected) in TABLES {
+        for (name, expected) in expected() {
             match tables.iter().find(|table| table.name == name) {
                 None => obstacles.push(format!("the table content.{name} is missing")),
                 Some(table) => {
@@ -131,7 +135,7 @@ pub fn check(conn: &mut Connection) -> Result<(), Error> {
                     let columns = columns.iter().filter(|column| column.table == name);
                     obstacles.extend(column_obstacles(
                         name,
-                        expected,
+                        &expected,
                         &columns.collect::<Vec<_>>(),
                     ));
                 }
@@ -148,27 +152,6 @@ pub fn check(conn: &mut Connection) -> Result<(), Error> {
     }
 }
 
-/// Drops the indexes of ours whose building was interrupted, which PostgreSQL leaves invalid.
-pub(super) fn drop_invalid_indexes(conn: &mut Connection) -> Result<(), Error> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Text)]
-        statement: String,
-    }
-    let rows: Vec<Row> = sql_query(
-        "SELECT format('DROP INDEX CONCURRENTLY %s', i.indexrelid::regclass) AS statement
-         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-         WHERE NOT i.indisvalid AND c.relnamespace = to_regnamespace('content')
-            AND c.relname ~ '^(film_work|person|genre)_etl_'",
-    )
-    .load(conn)
-    .map_err(Error::query("look for half-built indexes"))?;
-    for row in rows {
-        sql_query(row.statement).execute(conn).map_err(Error::query("drop a half-built index"))?;
-    }
-    Ok(())
-}
-
 fn load_tables(conn: &mut Connection) -> Result<Vec<Table>, Error> {
     sql_query(
         "SELECT c.relname::text AS name, c.relkind::text AS relkind,
@@ -182,7 +165,7 @@ fn load_tables(conn: &mut Connection) -> Result<Vec<Table>, Error> {
          WHERE c.relnamespace = to_regnamespace('content') AND c.relname = ANY ($1)
             AND c.relkind IN ('r', 'p', 'v', 'm', 'f')",
     )
-    .bind::<Array<Text>, _>(TABLES.map(|(name, _)| name).as_slice())
+    .bind::<Array<Text>, _>(tables())
     .load(conn)
     .map_err(Error::query("look at the tables of the catalogue"))
 }
@@ -196,7 +179,7 @@ fn load_columns(conn: &mut Connection) -> Result<Vec<Column>, Error> {
          JOIN pg_type t ON t.oid = a.atttypid
          WHERE c.relnamespace = to_regnamespace('content') AND c.relname = ANY ($1)",
     )
-    .bind::<Array<Text>, _>(TABLES.map(|(name, _)| name).as_slice())
+    .bind::<Array<Text>, _>(tables())
     .load(conn)
     .map_err(Error::query("look at the columns of the catalogue"))
 }
@@ -261,9 +244,7 @@ fn column_obstacles(
 
 fn name_obstacle(column: &Column) -> Option<String> {
     let Column { table, name, .. } = column;
-    let is_taken =
-        OUR_COLUMNS.iter().any(|(of, names)| of == table && names.contains(&name.as_str()));
-    is_taken.then(|| {
+    is_ours(table, name).then(|| {
         format!("content.{table} has a column {name}, a name that etl needs for one of its own")
     })
 }

@@ -3,10 +3,15 @@
 use diesel::prelude::*;
 use diesel::sql_types::{Nullable, Text};
 
+use super::catalogue::Expected;
 use super::pending::{PageLimits, Selection, Source, load_page};
 use super::stamp::AsRead;
 use super::{Connection, Error};
 use crate::kind::Kind;
+
+/// The columns that the document needs, beside those that every kind has.
+pub(super) const COLUMNS: &[(&str, Expected)] =
+    &[("name", Expected::Text), ("description", Expected::Text)];
 
 const SOURCE: Source = Source {
     kind: Kind::Genres,

@@ -8,17 +8,19 @@ use diesel::migration::{Migration, MigrationSource};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::{Array, Bool, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::lock::try_lock_setup;
+use super::related::NOTED;
 use super::schema::__diesel_schema_migrations::dsl as applied;
-use super::{Connection, Error, SESSION, catalogue};
+use super::{Connection, Error, SESSION, catalogue, indexes};
+use crate::kind::Kind;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
 /// The rights that the role of `etl start` needs, and `etl init-es` beside it. The name of the role is
-/// put in for `ROLE`.
+/// put in for `ROLE`, and tables for the words in braces.
 const GRANTS: &str = include_str!("queries/grants.sql");
 
 /// How long to wait for another process that applies migrations or sets up an index.
@@ -27,7 +29,14 @@ const SETUP_WAIT: Duration = Duration::from_secs(60);
 /// Returns the statements that grant a role what the sync needs, and no more.
 #[must_use]
 pub fn build_grants(role: &str) -> String {
-    GRANTS.replace("ROLE", &format!("\"{}\"", role.replace('"', "\"\"")))
+    let list = |tables: &[&str]| {
+        tables.iter().map(|table| format!("content.{table}")).collect::<Vec<_>>().join(", ")
+    };
+    GRANTS
+        .replace("{tables}", &list(&catalogue::tables()))
+        .replace("{kinds}", &list(&Kind::ALL.map(Kind::table)))
+        .replace("{noted}", &list(&NOTED))
+        .replace("ROLE", &format!("\"{}\"", role.replace('"', "\"\"")))
 }
 
 /// Makes sure that nobody else applies migrations or sets up an index, until the session ends.
@@ -60,7 +69,7 @@ pub fn lock_setup(conn: &mut Connection) -> Result<(), Error> {
 pub fn apply(conn: &mut Connection, mut progress: impl FnMut(&str)) -> Result<(), Error> {
     let applied = check_not_newer(conn)?;
     catalogue::check(conn)?;
-    if applied.len() == known_versions().len() {
+    if applied.len() == known_versions().len() && indexes::find_missing(conn)?.is_empty() {
         // Diesel would create its list if it is not there, which needs a right even if it is.
         return Ok(());
     }
@@ -69,13 +78,16 @@ pub fn apply(conn: &mut Connection, mut progress: impl FnMut(&str)) -> Result<()
     )
     .map_err(Error::query("create the schema `etl`"))?;
     prepare_session(conn)?;
-    catalogue::drop_invalid_indexes(conn)?;
+    indexes::drop_invalid(conn)?;
     let pending =
         conn.pending_migrations(MIGRATIONS).map_err(|err| failure("all", err.as_ref()))?;
     for migration in pending {
         let name = migration.name().to_string();
         progress(&name);
         conn.run_migration(&migration).map_err(|err| failure(&name, err.as_ref()))?;
+    }
+    for kind in indexes::find_missing(conn)? {
+        indexes::build(conn, kind)?;
     }
     conn.batch_execute(SESSION).map_err(Error::query("set up the session again"))
 }
@@ -131,6 +143,37 @@ pub fn check_current(conn: &mut Connection) -> Result<(), Error> {
             "the database lacks {missing} migrations of this version of etl: run `etl migrate`"
         ))),
     }
+}
+
+/// Makes sure that our role may read all tables of ours and write our columns: a new version may have added some.
+///
+/// # Errors
+///
+/// Returns an error that names what it may not.
+pub fn check_rights(conn: &mut Connection) -> Result<(), Error> {
+    #[derive(QueryableByName)]
+    struct Denied {
+        #[diesel(sql_type = Text)]
+        role: String,
+        #[diesel(sql_type = Text)]
+        name: String,
+    }
+    let denied: Vec<Denied> = sql_query(
+        "SELECT current_user::text AS role, format('%I.%I', n.nspname, c.relname) AS name
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = 'etl' AND c.relkind IN ('r', 'v') AND NOT has_table_privilege(c.oid, 'SELECT')
+            OR n.nspname = 'content' AND c.relname = ANY ($1) AND NOT has_column_privilege(c.oid, 'indexed_at', 'UPDATE')
+         ORDER BY 2",
+    )
+    .bind::<Array<Text>, _>(Kind::ALL.map(Kind::table).as_slice())
+    .load(conn)
+    .map_err(Error::query("look at our rights"))?;
+    let names: Vec<&str> = denied.iter().map(|denied| &*denied.name).collect();
+    let Some(Denied { role, .. }) = denied.first() else { return Ok(()) };
+    Err(Error::Catalogue(format!(
+        "the role {role} lacks rights on {}: have the owner of the tables run what `etl migrate --print-grants {role}` prints",
+        names.join(", ")
+    )))
 }
 
 /// Returns the applied versions, all of which this program knows.

@@ -213,46 +213,50 @@ pub fn load_purges(conn: &mut Connection, kind: Kind) -> Result<Vec<Purge>, Erro
     .map_err(Error::query("load purges"))
 }
 
-/// Notes what the truncation of tables asks for, and forgets their markers. Returns how many; at most 100.
-/// One statement, and one for each marker.
+/// Notes some of what the truncation of tables asks for, and forgets markers that are done; 100 at most.
 ///
-/// Of a link table that is a touch of every row, for nothing says any more which were linked. Of a table
-/// whose rows are documents it is a purge, and a touch of what has links that dangle now.
+/// Returns how many rows were looked at, one at least for each marker that came further. One statement, and one for
+/// each marker.
+///
+/// Takes about `row_limit` rows for each. Of a link table all rows are touched that may have been linked by it. Of a
+/// table whose rows are documents, those without a row are deleted, and what has links that dangle now is touched.
 ///
 /// # Errors
 ///
-/// Returns an error if a statement fails; a marker is then either expanded or still there.
-pub fn expand_sweeps(conn: &mut Connection, epoch: i64) -> Result<u64, Error> {
+/// Returns an error if a statement fails; a marker has then come further, or is as it was.
+pub fn expand_sweeps(conn: &mut Connection, epoch: i64, row_limit: i32) -> Result<u64, Error> {
     #[derive(QueryableByName)]
     struct Sweep {
         #[diesel(sql_type = BigInt)]
         entry_id: i64,
-        #[diesel(sql_type = Text)]
-        table: String,
     }
-    let sweeps: Vec<Sweep> = statement(
-        "SELECT id AS entry_id, kind AS table FROM etl.outbox WHERE op = 'sweep' ORDER BY id LIMIT 100",
-    )
-    .load(conn)
-    .map_err(Error::query("load sweep markers"))?;
-    for sweep in &sweeps {
-        let sql = match Kind::of_table(&sweep.table) {
-            Some(_) => include_str!("queries/sweep_rows.sql"),
-            None => include_str!("queries/sweep_links.sql"),
-        };
-        statement(sql)
+    #[derive(QueryableByName)]
+    struct Expanded {
+        #[diesel(sql_type = BigInt)]
+        rows: i64,
+    }
+    let sweeps: Vec<Sweep> =
+        statement("SELECT id AS entry_id FROM etl.outbox WHERE op = 'sweep' ORDER BY id LIMIT 100")
+            .load(conn)
+            .map_err(Error::query("load sweep markers"))?;
+    let mut rows = 0;
+    for sweep in sweeps {
+        let expanded: Expanded = statement("SELECT etl.expand_sweep($1, $2, $3) AS rows")
             .bind::<BigInt, _>(epoch)
             .bind::<BigInt, _>(sweep.entry_id)
-            .execute(conn)
+            .bind::<Integer, _>(row_limit)
+            .get_result(conn)
             .map_err(Error::query("note what a truncated table asks for"))?;
+        rows += expanded.rows.unsigned_abs();
     }
-    Ok(sweeps.len() as u64)
+    Ok(rows)
 }
 
 /// Forgets the entries that only concern documents of a kind of which there is no index. Returns how many;
 /// at most `row_limit`. One statement.
 ///
-/// Nothing is missed: before such an index is filled, all rows of the kind are made pending.
+/// There are few: of writers whose transactions see what was there at their beginning, and of those who have
+/// changed an id. Nothing is missed: before such an index is filled, all rows of the kind are made pending.
 ///
 /// # Errors
 ///

@@ -169,8 +169,11 @@ pub fn load_sample(conn: &mut Connection, kind: Kind, row_limit: i64) -> Result<
     .map_err(Error::query("load some of the pending rows"))
 }
 
-/// Loads the ids of random rows, at most `row_limit`: all are as likely where there are not more than some
-/// hundred thousand, else those of random pages of the table. One statement.
+/// How many pages of a table random rows are taken of. 80 MB at most, some hundred thousand rows.
+const SAMPLED_PAGES: u32 = 10_000;
+
+/// Loads the ids of random rows, at most `row_limit`: all are as likely where the table is not larger than
+/// `SAMPLED_PAGES`, else those of random pages of it. One statement.
 ///
 /// # Errors
 ///
@@ -182,9 +185,10 @@ pub fn load_random(
 ) -> Result<Vec<Uuid>, Error> {
     let table = kind.table();
     statement(format!(
+        // By the size of the file: statistics may be old, or missing.
         "SELECT id FROM content.{table} TABLESAMPLE SYSTEM ((
-            SELECT least(100, 30000000 / greatest(1, reltuples)) FROM pg_class
-            WHERE oid = to_regclass('content.{table}')))
+            SELECT least(100, 100.0 * {SAMPLED_PAGES} * current_setting('block_size')::integer
+                / greatest(1, pg_relation_size('content.{table}')))))
          ORDER BY random() LIMIT $1"
     ))
     .bind::<BigInt, _>(i64::try_from(row_limit).unwrap_or(i64::MAX))

@@ -6,11 +6,15 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
+use super::catalogue::Expected;
 use super::pending::{PageLimits, Selection, Source, load_page};
 use super::stamp::AsRead;
 use super::statement::statement;
 use super::{Connection, Error};
 use crate::kind::Kind;
+
+/// The columns that the document needs, beside those that every kind has.
+pub(super) const COLUMNS: &[(&str, Expected)] = &[("full_name", Expected::Text)];
 
 const SOURCE: Source =
     Source { kind: Kind::Persons, texts: &["full_name"], columns: "full_name::text AS full_name" };

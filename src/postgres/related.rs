@@ -16,7 +16,7 @@ struct CountRow {
 }
 
 /// The tables whose rows note themselves that they have changed.
-const NOTED: [&str; 2] = ["person", "genre"];
+pub(super) const NOTED: [&str; 2] = ["person", "genre"];
 
 /// A table whose rows others are linked to, and how many entries of it are replaced at a time.
 ///

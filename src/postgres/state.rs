@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
+use super::related::NOTED;
 use super::schema::{state, term};
 use super::statement::statement;
 use super::{Connection, Error};
@@ -304,7 +305,7 @@ pub fn forget_changes(conn: &mut Connection, kinds: &[Kind]) -> Result<(), Error
             .map_err(Error::query("empty the outbox"))?;
     }
     if kinds.contains(&Kind::Movies) {
-        for table in ["person", "genre"] {
+        for table in NOTED {
             reset_fan_outs(conn, table)?;
         }
     }

@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Text};
 
 use super::pending::PENDING;
+use super::related::NOTED;
 use super::statement::statement;
 use super::{Connection, Error};
 use crate::kind::Kind;
@@ -57,7 +58,7 @@ pub fn load_work(conn: &mut Connection, kept: &[Kind], bound: &[Kind]) -> Result
                 SELECT FROM {schema}.{table} WHERE {condition} ORDER BY {order} LIMIT 1) AS first)"
         )
     };
-    let mut looks: Vec<String> = ["person", "genre"]
+    let mut looks: Vec<String> = NOTED
         .map(|table| exists("fan_out", table, "fanned_out_at IS NULL", "touched_at, id"))
         .into();
     looks.extend(kept.iter().map(|kind| {

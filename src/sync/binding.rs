@@ -19,10 +19,7 @@ pub fn check_identity(
     elasticsearch: &Elasticsearch,
     kind: Kind,
 ) -> Result<Binding, Error> {
-    let Some(binding) = state::load_state(conn, kind)?.binding else {
-        let what = format!("there is no index of {kind} yet, or `etl init-es` was not finished");
-        return Err(Error::IndexLost { kind, what });
-    };
+    let binding = bound(kind, state::load_state(conn, kind)?.binding)?;
     if binding.index_prefix != elasticsearch.prefix() {
         return Err(Error::State(format!(
             "the state belongs to the index prefix `{}`, but --index-prefix (ETL_INDEX_PREFIX) is `{}`: set it back, or run `etl init-es` to make a new index",
@@ -33,6 +30,18 @@ pub fn check_identity(
     check_cluster(elasticsearch, kind, &binding)?;
     check_database(conn, &binding)?;
     Ok(binding)
+}
+
+/// Returns what the state of a kind is bound to.
+///
+/// # Errors
+///
+/// Returns [`Error::IndexLost`] if it is bound to nothing.
+pub fn bound(kind: Kind, binding: Option<Binding>) -> Result<Binding, Error> {
+    binding.ok_or_else(|| {
+        let what = format!("there is no index of {kind} yet, or `etl init-es` was not finished");
+        Error::IndexLost { kind, what }
+    })
 }
 
 /// Looks whether state, database and engine fit, and the index is there. Returns what the state is bound to.

@@ -3,7 +3,8 @@
 //!
 //! The order makes it safe to kill, and to run beside a working `etl start`:
 //!
-//! 1. The new indices are made: the engine says what it thinks of the mappings before anything is given up.
+//! 1. Kinds that had no index are followed by writers from now on (`sync::following`). The new indices are
+//!    made: the engine says what it thinks of the mappings before anything is given up.
 //! 2. The state is unbound and the epoch moved: from now on nothing is sent, stamped or forgotten.
 //! 3. The new indices take the place of the old ones, behind their aliases.
 //! 4. The outbox and the stamps are forgotten, the stamps in chunks.
@@ -31,6 +32,7 @@ use crate::postgres::lock::try_lock_setup;
 use crate::postgres::state::{self, Binding};
 use crate::postgres::{Connection, DatabaseUrl, connect};
 use crate::sync::binding::check_state;
+use crate::sync::following::follow;
 
 /// New indices that are to take the place of what is there.
 #[derive(Debug)]
@@ -86,19 +88,21 @@ impl Switch {
 
     /// Makes the new indices and binds the state to them. Returns their names.
     ///
-    /// Gives `tell` a line for each thing that is removed, and some during a long reset. To be called under
+    /// Gives `tell` a line for each thing that is removed, and some while it takes long. To be called under
     /// [`crate::postgres::lock::Lock::Setup`].
     ///
     /// # Errors
     ///
-    /// Returns an error if either side fails, or if the engine refuses a mapping (nothing has changed
-    /// then). After the state was unbound, nothing is sent until this has succeeded once.
+    /// Returns an error if either side fails, if a writer that may not know of a new kind does not end, or if the
+    /// engine refuses a mapping (nothing that counts has changed then). After the state was unbound, nothing is sent until this has succeeded once.
     pub fn carry_out(
         self,
         conn: &mut Connection,
         elasticsearch: &Elasticsearch,
         mut tell: impl FnMut(&dyn Display),
     ) -> Result<Vec<String>, Error> {
+        let kinds: Vec<Kind> = self.indices.iter().map(|index| index.kind).collect();
+        follow(conn, &kinds, &mut tell)?;
         let mut settings = Vec::new();
         for NewIndex { kind, name, mapping } in &self.indices {
             settings.push(create(elasticsearch, name, *kind, mapping.clone())?);
@@ -121,7 +125,6 @@ impl Switch {
                 database: state::load_identity(conn)?,
             });
         }
-        let kinds: Vec<Kind> = self.indices.iter().map(|index| index.kind).collect();
         reset(conn, &kinds, tell)?;
         for ((kind, binding), settings) in kinds.iter().zip(&bindings).zip(settings) {
             state::bind(conn, *kind, binding, &settings.to_text())?;

@@ -32,9 +32,20 @@ impl Sent {
 }
 
 impl Session<'_> {
-    /// Has some operations of a page sent, and does not wait for the answer.
+    /// Has some operations of a page sent to where a kind lives, and does not wait for the answer.
     pub(super) fn hand_out(&mut self, kind: Kind, page: &Arc<Page>, range: Range<usize>) {
-        let (ways, page) = (self.ways(kind), Arc::clone(page));
+        self.hand_out_by(self.ways(kind), kind, page, range);
+    }
+
+    /// Has some operations of a page sent to the new index alone, and does not wait for the answer.
+    pub(super) fn hand_out_fill(&mut self, kind: Kind, page: &Arc<Page>, range: Range<usize>) {
+        let mut ways = self.ways(kind);
+        assert_eq!(ways.len(), 2, "only a kind that is rebuilt is filled");
+        self.hand_out_by(ways.split_off(1), kind, page, range);
+    }
+
+    fn hand_out_by(&mut self, ways: Vec<Way>, kind: Kind, page: &Arc<Page>, range: Range<usize>) {
+        let page = Arc::clone(page);
         let request = Request { ways, page: Arc::clone(&page), range: range.clone() };
         let number = self.senders.hand_out(request);
         self.open.push(Sent { number, kind, page, range });
@@ -70,19 +81,6 @@ impl Session<'_> {
             }
         }
         self.combine(kind, answer)
-    }
-
-    /// Sends some operations of a page to the new index, in halves if they are too many for the engine. Returns an
-    /// outcome for each, in the same order.
-    pub(super) fn fill(
-        &mut self,
-        kind: Kind,
-        page: &Page,
-        range: Range<usize>,
-    ) -> Result<Vec<Outcome>, Error> {
-        self.senders.wait_for_turn(range.len());
-        let [_, new] = self.ways(kind).try_into().expect("only a kind that is rebuilt is filled");
-        new.send_all(self.elasticsearch, &page.body, range)
     }
 
     /// To the live index, and to the new one if there is one: an operation counts as done when both have done it.

@@ -17,7 +17,7 @@ use crate::postgres::state::{self, Binding, end_loading};
 use crate::postgres::work::{Work, load_work};
 use crate::postgres::{Connection, DatabaseUrl, connect};
 use crate::sync::batch::Reading;
-use crate::sync::binding::{check_identity, check_index, check_state, replace_write_aliases};
+use crate::sync::binding::{bound, check_identity, check_index, replace_write_aliases};
 use crate::sync::leader::{Leadership, lost_lead};
 use crate::sync::limits::Limits;
 use crate::sync::rebuild::{self, Filling};
@@ -69,9 +69,13 @@ impl Kept {
         kind: Kind,
         filling: Option<Filling>,
     ) -> Result<Self, Error> {
-        let binding = check_state(conn, elasticsearch, kind);
-        let binding = unless_init_es_is_at_work(conn, binding)?;
+        // Not the identity of either side once more: an index of another one is not found here.
         let state = state::load_state(conn, kind)?;
+        let binding = bound(kind, state.binding).and_then(|binding| {
+            check_index(elasticsearch, kind, &binding)?;
+            Ok(binding)
+        });
+        let binding = unless_init_es_is_at_work(conn, binding)?;
         let has_retired = state.former_index.is_some();
         let settings = state.settings.filter(|_| state.is_loading);
         let settings_after_load = settings.as_deref().map(IndexSettings::from_text);
@@ -118,7 +122,7 @@ impl<'a> Session<'a> {
         // After it: whatever is changed by others from now on moves it again, and ends this term.
         let mut kept = Vec::new();
         for kind in kinds.iter().copied() {
-            let filling = rebuild::prepare(&mut conn, elasticsearch, kind, epoch)?;
+            let filling = rebuild::prepare(&mut conn, url, elasticsearch, kind, epoch)?;
             kept.push(Kept::load(&mut conn, elasticsearch, kind, filling)?);
         }
         let names: Vec<&str> = kept.iter().flat_map(Kept::index_names).collect();

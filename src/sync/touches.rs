@@ -13,6 +13,9 @@ use crate::sync::session::Session;
 /// What is linked to a row with more links than this is touched after everything else.
 const URGENT_ROWS: i32 = 1_000;
 
+/// How many rows are looked at for a truncated table at a time; some 150 ms, and none of them is locked.
+const SWEEP_CHUNK: i32 = 10_000;
+
 /// How long a step goes on touching before it sends what is pending.
 ///
 /// The longer, the fewer of the films that a bulk insert brings are sent twice, once before and once
@@ -32,7 +35,7 @@ pub type Places = HashMap<(Queue, Kind), i64>;
 /// Returns an error if PostgreSQL fails. What was touched until then is pending.
 pub fn touch_for_a_while(session: &mut Session) -> Result<u64, Error> {
     let started = Instant::now();
-    let mut done = expand_sweeps(&mut session.conn, session.epoch)?;
+    let mut done = expand_sweeps(&mut session.conn, session.epoch, SWEEP_CHUNK)?;
     while started.elapsed() < TOUCHING_MAX {
         let progress = note_fan_outs(&mut session.conn, CHUNK)?
             + expand_fan_outs(&mut session.conn, session.epoch, URGENT_ROWS)?

@@ -291,6 +291,23 @@ fn a_mapping_that_refuses_a_document_stops_the_rebuild_and_nothing_else() {
 }
 
 #[test]
+fn an_index_that_keeps_no_sources_is_compared_by_number() {
+    let mut world = filled("rebuild_sources");
+    let mut definition: Value =
+        serde_json::from_str(include_str!("../../src/elasticsearch/genres.json")).unwrap();
+    definition["mappings"]["_source"] = json!({ "enabled": false });
+    let path = std::env::temp_dir().join(format!("etl_sources_{}.json", std::process::id()));
+    std::fs::write(&path, definition.to_string()).unwrap();
+    let mapping = format!("genres={}", path.to_str().unwrap());
+    let outcome = world.succeed(&["rebuild", "--kind", "genres", "--mapping", &mapping]);
+    std::fs::remove_file(&path).unwrap();
+    assert!(outcome.stderr.contains("compared 1 documents of genres by number alone"), "{outcome}");
+    assert_eq!(rebuilds(&mut world), 0);
+    let path = format!("/{}genres/_count", world.engine.prefix);
+    assert_eq!(world.engine.succeed("GET", &path, None)["count"], 1);
+}
+
+#[test]
 fn what_both_indices_refuse_does_not_stop_it() {
     let mut world = filled("rebuild_rejected");
     world.sql("UPDATE content.film_work SET title = repeat('x', 40000) WHERE title = 'Film 5'");

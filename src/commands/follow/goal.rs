@@ -157,7 +157,11 @@ impl Rebuilt {
         if rebuild.phase == Phase::Filling && self.told.get().elapsed() >= REPORT {
             self.told.set(Instant::now());
             let Rebuild { documents, expected, .. } = rebuild;
-            info!("rebuilding {kind}: {documents} of about {expected} documents");
+            match expected {
+                // A table that was never analysed.
+                0 => info!("rebuilding {kind}: {documents} documents so far"),
+                _ => info!("rebuilding {kind}: {documents} of about {expected} documents"),
+            }
         }
     }
 
