@@ -1,7 +1,6 @@
 //! What stands between a process and PostgreSQL: it holds the process back right before it sends, and
 //! lets the session of its lead end without telling it.
 
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,14 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What a process has read, and is about to send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reading {
-    /// Films and what belongs to them.
-    Documents,
-    /// Films that are to be deleted.
-    Deletions,
-}
+use crate::statements::{Reading, Session, contains};
 
 /// A relay on a port of its own, in front of PostgreSQL.
 pub struct Relay {
@@ -30,6 +22,8 @@ struct Shared {
     upstream: String,
     /// After which reading the next last statement before sending is held back.
     planned: Mutex<Option<Reading>>,
+    /// The next statement with this word is held back.
+    planned_word: Mutex<Option<&'static str>>,
     is_holding: AtomicBool,
     /// To the server, of the sessions that lead or want to.
     leads: Mutex<Vec<TcpStream>>,
@@ -73,6 +67,11 @@ impl Relay {
         *self.shared.planned.lock().unwrap() = Some(reading);
     }
 
+    /// Holds the process back before its next statement that has this word.
+    pub fn hold_before(&self, word: &'static str) {
+        *self.shared.planned_word.lock().unwrap() = Some(word);
+    }
+
     /// Whether the process is held back.
     pub fn is_holding(&self) -> bool {
         self.shared.is_holding.load(Ordering::SeqCst)
@@ -81,6 +80,7 @@ impl Relay {
     /// Lets the process go on.
     pub fn release(&self) {
         *self.shared.planned.lock().unwrap() = None;
+        *self.shared.planned_word.lock().unwrap() = None;
         self.shared.is_holding.store(false, Ordering::SeqCst);
     }
 
@@ -135,7 +135,9 @@ impl Shared {
             if is_lead.load(Ordering::SeqCst) {
                 *self.pinged_at.lock().unwrap() = Some(Instant::now());
             }
-            if session.is_about_to_send(request).is_some_and(|reading| self.takes(reading)) {
+            let reading = session.is_about_to_send(request);
+            let is_planned = reading.is_some_and(|reading| self.takes(reading));
+            if is_planned || self.takes_statement(&session, request) {
                 self.wait_for_release();
             }
             // What comes after the end of a lead goes nowhere.
@@ -150,6 +152,13 @@ impl Shared {
     /// Whether this is what is to be held back. Only once.
     fn takes(&self, reading: Reading) -> bool {
         self.planned.lock().unwrap().take_if(|planned| *planned == reading).is_some()
+    }
+
+    /// The same for a statement.
+    fn takes_statement(&self, session: &Session, message: &[u8]) -> bool {
+        let mut planned = self.planned_word.lock().unwrap();
+        let text = planned.and_then(|_| session.find_text(message));
+        planned.take_if(|word| text.is_some_and(|text| contains(text, word.as_bytes()))).is_some()
     }
 
     fn wait_for_release(&self) {
@@ -175,60 +184,4 @@ fn relay_answers(mut server: TcpStream, mut client: TcpStream, is_lead: &AtomicB
     }
     let _ = server.shutdown(Shutdown::Both);
     let _ = client.shutdown(Shutdown::Both);
-}
-
-/// What is known of a session by its statements.
-#[derive(Default)]
-struct Session {
-    /// Prepared statements, by their names.
-    statements: HashMap<Vec<u8>, Statement>,
-    last: Option<Reading>,
-}
-
-#[derive(Clone, Copy)]
-enum Statement {
-    Reads(Reading),
-    /// The last one before a bulk request.
-    FlushesLog,
-}
-
-impl Session {
-    /// Reads a message of the client. Returns what was read before, if this is the last one before that is
-    /// sent.
-    fn is_about_to_send(&mut self, message: &[u8]) -> Option<Reading> {
-        let mut words = message.get(5..)?.split(|byte| *byte == 0);
-        let statement = match message[0] {
-            // Parse: the name of the statement, its text.
-            b'P' => {
-                let (name, statement) = (words.next()?, Statement::of(words.next()?)?);
-                self.statements.insert(name.to_owned(), statement);
-                return None;
-            }
-            // Bind: the name of a portal, that of the statement.
-            b'B' => *self.statements.get(words.nth(1)?)?,
-            _ => return None,
-        };
-        match statement {
-            Statement::Reads(reading) => {
-                self.last = Some(reading);
-                None
-            }
-            Statement::FlushesLog => self.last,
-        }
-    }
-}
-
-impl Statement {
-    fn of(sql: &[u8]) -> Option<Self> {
-        let marks: [(&[u8], Self); 3] = [
-            (b"pg_current_wal_flush_lsn", Self::FlushesLog),
-            (b"o.op = 'tombstone'", Self::Reads(Reading::Deletions)),
-            (b"FROM content.genre_film_work", Self::Reads(Reading::Documents)),
-        ];
-        marks.into_iter().find(|(mark, _)| contains(sql, mark)).map(|(_, statement)| statement)
-    }
-}
-
-fn contains(text: &[u8], word: &[u8]) -> bool {
-    text.windows(word.len()).any(|part| part == word)
 }
