@@ -13,6 +13,7 @@ mod films; // random statements about films
 mod history; // what was done
 mod index; // faults of the index
 mod links; // random statements about links
+mod meetings; // writers who meet the leader
 mod network; // faults between the program and the engine
 mod processes; // faults of processes
 mod rebuilds; // new indices beside the live ones

@@ -8,6 +8,7 @@ use postgres::{Client, Error};
 
 use crate::films::film_anywhere;
 use crate::index::searched;
+use crate::meetings::{edit_amid_request, hold_beside_change};
 use crate::rebuilds::find_new;
 use crate::stage::{Mood, Stage};
 use crate::support::proxy::Fault;
@@ -42,6 +43,8 @@ pub fn run(stage: &Stage, mut rng: Rng) {
             return;
         }
         match (stage.mood(), rng.u8(..10)) {
+            (Mood::LateRequests, 7..) | (Mood::Rebuilds, 7) => edit_amid_request(stage, &mut rng),
+            (Mood::LateRequests, 5..7) | (Mood::Rebuilds, 8) => hold_beside_change(stage, &mut rng),
             (Mood::LateRequests, _) | (Mood::Anything, 5..8) => replay(stage, &mut rng),
             (Mood::Anything, 0..4) | (Mood::Rebuilds, 0) => break_requests(stage, &mut rng),
             (Mood::Rebuilds, 1..5) => break_new_index(stage, &mut rng),
@@ -80,7 +83,7 @@ fn break_new_index(stage: &Stage, rng: &mut Rng) {
     let full: Vec<String> =
         new.iter().filter(|new| new.is_full).map(|new| new.index.clone()).collect();
     let is_filling = full.is_empty();
-    if new.is_empty() || is_filling && rng.bool() {
+    if new.is_empty() || is_filling && rng.u8(..4) > 0 {
         return;
     }
     let indices = if is_filling { new.into_iter().map(|new| new.index).collect() } else { full };

@@ -60,7 +60,7 @@ pub fn run(stage: &Stage, mut rng: Rng) {
                 cause_fault(stage, &mut rng, name, cause);
             }
             Mood::LostLead => {
-                let (name, _, cause) = if rng.u8(..3) == 0 { KILLED } else { LOST_LEAD };
+                let (name, _, cause) = if rng.bool() { KILLED } else { LOST_LEAD };
                 cause_fault(stage, &mut rng, name, cause);
             }
             Mood::Rebuilds => cause_fault(stage, &mut rng, "rebuild", rebuild_and_search),

@@ -13,7 +13,7 @@ use crate::index::send;
 use crate::processes::{end_sessions, kill, leader};
 use crate::rivals::wait_until;
 use crate::stage::Stage;
-use crate::support::proxy::Fault;
+use crate::support::proxy::{Fault, Proxy};
 
 /// Persons and genres that no writer deletes.
 pub const LASTING: u32 = 20;
@@ -50,6 +50,9 @@ pub fn rebuild_and_search(stage: &Stage, rng: &mut Rng) {
     }
     let mut command = ask(stage, rng);
     let began = Instant::now();
+    if rng.bool() {
+        refuse_first(stage, rng);
+    }
     let mut breaks_at = Duration::from_millis(rng.u64(20..1_500));
     loop {
         if let Some(status) = command.try_wait().expect("ask for the exit code") {
@@ -70,6 +73,19 @@ pub fn rebuild_and_search(stage: &Stage, rng: &mut Rng) {
     }
     let _ = command.kill();
     let _ = command.wait();
+}
+
+/// What is sent to the new indices first does not come there.
+fn refuse_first(stage: &Stage, rng: &mut Rng) {
+    let mut indices = Vec::new();
+    wait_until(1_000, || {
+        indices = find_new(stage).into_iter().map(|new| new.index).collect();
+        !indices.is_empty()
+    });
+    let fault = rng.choice([Fault::DropRequest, Fault::Status(503), Fault::Status(429)]);
+    stage.plan_at(&indices, &[fault.expect("some faults")]);
+    wait_until(3_000, || stage.proxies.iter().any(Proxy::has_broken_all_at));
+    stage.history.count("faults amid a rebuild", "first request lost");
 }
 
 /// Asks for a rebuild, and leaves it alone after a while.
@@ -97,7 +113,7 @@ pub fn find_new(stage: &Stage) -> Vec<New> {
     let [film, person, genre] = ["film_work", "person", "genre"].map(is_full);
     let sql = format!(
         "SELECT index_name, CASE kind WHEN 'film_work' THEN {film} WHEN 'person' THEN {person} ELSE {genre} END
-         FROM etl.rebuild WHERE phase = 'filling'"
+         FROM etl.rebuild WHERE phase IN ('requested', 'filling')"
     );
     let rows = stage.connect().and_then(|mut client| client.query(&sql, &[]).ok());
     let rows = rows.into_iter().flatten();

@@ -27,8 +27,6 @@ struct Shared {
     is_holding: AtomicBool,
     /// To the server, of the sessions that lead or want to.
     leads: Mutex<Vec<TcpStream>>,
-    /// When such a session has last asked something.
-    pinged_at: Mutex<Option<Instant>>,
     ended: AtomicBool,
 }
 
@@ -84,15 +82,8 @@ impl Relay {
         self.shared.is_holding.store(false, Ordering::SeqCst);
     }
 
-    /// Whether the session of the lead has just shown that it is alive, and been answered.
-    pub fn has_just_pinged(&self) -> bool {
-        let pinged_at = *self.shared.pinged_at.lock().unwrap();
-        let just = Duration::from_millis(30)..Duration::from_millis(150);
-        pinged_at.is_some_and(|at| just.contains(&at.elapsed()))
-    }
-
-    /// Ends the session of the lead for the server, and not for the process: to that one the server is
-    /// silent.
+    /// Ends the session of the lead for the server, and not for the process: as long as it is held back its
+    /// signs of life are answered. It could as well be frozen after it has looked whether it leads.
     pub fn cut_lead(&self) {
         for lead in self.shared.leads.lock().unwrap().drain(..) {
             let _ = lead.shutdown(Shutdown::Both);
@@ -116,33 +107,35 @@ impl Shared {
         let _ = client.set_nodelay(true);
         let _ = server.set_nodelay(true);
         let (Ok(from), Ok(to)) = (client.try_clone(), server.try_clone()) else { return };
-        let is_lead = Arc::new(AtomicBool::new(false));
-        let (shared, leads) = (Arc::clone(self), Arc::clone(&is_lead));
-        thread::spawn(move || shared.relay_requests(from, to, &leads));
-        thread::spawn(move || relay_answers(server, client, &is_lead));
+        let lead = Arc::new(Lead::default());
+        let (shared, same) = (Arc::clone(self), Arc::clone(&lead));
+        thread::spawn(move || shared.relay_requests(from, to, &same));
+        thread::spawn(move || relay_answers(server, client, &lead));
     }
 
-    /// `is_lead` becomes true when the session leads, or wants to.
-    fn relay_requests(&self, mut client: TcpStream, mut server: TcpStream, is_lead: &AtomicBool) {
+    fn relay_requests(&self, mut client: TcpStream, mut server: TcpStream, lead: &Lead) {
         let mut session = Session::default();
         let mut buffer = [0; 16_384];
         while let Ok(count @ 1..) = client.read(&mut buffer) {
             let request = &buffer[..count];
-            if !is_lead.load(Ordering::SeqCst) && contains(request, b"etl leader ") {
-                is_lead.store(true, Ordering::SeqCst);
+            if !lead.is_one() && contains(request, b"etl leader ") {
+                lead.is_one.store(true, Ordering::SeqCst);
                 self.leads.lock().unwrap().extend(server.try_clone());
-            }
-            if is_lead.load(Ordering::SeqCst) {
-                *self.pinged_at.lock().unwrap() = Some(Instant::now());
             }
             let reading = session.is_about_to_send(request);
             let is_planned = reading.is_some_and(|reading| self.takes(reading));
             if is_planned || self.takes_statement(&session, request) {
                 self.wait_for_release();
             }
+            if server.write_all(request).is_ok() {
+                continue;
+            }
             // What comes after the end of a lead goes nowhere.
-            if server.write_all(request).is_err() && !is_lead.load(Ordering::SeqCst) {
+            if !lead.is_one() {
                 break;
+            }
+            if self.is_holding.load(Ordering::SeqCst) {
+                let _ = client.write_all(&lead.last_answer.lock().unwrap());
             }
         }
         let _ = server.shutdown(Shutdown::Both);
@@ -171,15 +164,32 @@ impl Shared {
     }
 }
 
+/// What is known of a session that leads, or wants to.
+#[derive(Default)]
+struct Lead {
+    is_one: AtomicBool,
+    /// To a sign of life: it asks for nothing else.
+    last_answer: Mutex<Vec<u8>>,
+}
+
+impl Lead {
+    fn is_one(&self) -> bool {
+        self.is_one.load(Ordering::SeqCst)
+    }
+}
+
 /// That the session of a lead has ended is told late.
-fn relay_answers(mut server: TcpStream, mut client: TcpStream, is_lead: &AtomicBool) {
+fn relay_answers(mut server: TcpStream, mut client: TcpStream, lead: &Lead) {
     let mut buffer = [0; 16_384];
     while let Ok(count @ 1..) = server.read(&mut buffer) {
+        if lead.is_one() {
+            buffer[..count].clone_into(&mut lead.last_answer.lock().unwrap());
+        }
         if client.write_all(&buffer[..count]).is_err() {
             break;
         }
     }
-    if is_lead.load(Ordering::SeqCst) {
+    if lead.is_one() {
         thread::sleep(HELD_MAX);
     }
     let _ = server.shutdown(Shutdown::Both);

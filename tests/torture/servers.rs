@@ -45,7 +45,7 @@ impl Schedule {
     /// Returns what is to be restarted now, if anything is.
     pub fn next(&mut self, stage: &Stage) -> Option<(&'static str, Cause)> {
         let mood = stage.mood();
-        if !stage.is_long || stage.has_ended() {
+        if !stage.is_long || stage.has_ended() || Servers::find().is_none() {
             return None;
         }
         if mood == Mood::Restart {
