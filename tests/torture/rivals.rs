@@ -42,7 +42,8 @@ fn delete_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error> {
     let Some(mut client) = stage.connect() else { return Ok(()) };
     let (insert, delete) = (films_insert(rng).join("; "), films_delete());
     let is_settled = format!(
-        "SELECT FROM content.film_work WHERE id IN ({}) AND indexed_at IS NOT NULL LIMIT 1",
+        "SELECT FROM content.film_work f WHERE id IN ({}) AND indexed_at IS NOT NULL
+            AND NOT EXISTS (SELECT FROM etl.outbox WHERE row_id = f.id) LIMIT 1",
         focus().join(", ")
     );
     client.batch_execute("SET lock_timeout = '1s'")?;
@@ -58,7 +59,8 @@ fn delete_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lets a leader that is held back, or about to be, send what it has read when it has lost its lead, and its rival has done its part.
+/// Lets a leader that is held back, or about to be, send what it has read when it has lost its lead, and its rival
+/// has done its part.
 fn send_late(
     stage: &Stage,
     rng: &mut Rng,
