@@ -105,7 +105,7 @@ pub fn fill(rng: &mut Rng) -> Vec<String> {
 }
 
 /// The id of a row by kind and number, the same in every run.
-fn id(kind: &str, number: u32) -> String {
+pub fn id(kind: &str, number: u32) -> String {
     let first = match kind {
         "person" => 'a',
         "genre" => 'b',
@@ -139,6 +139,17 @@ pub fn word(rng: &mut Rng) -> String {
 fn rename(rng: &mut Rng, table: &str, column: &str, count: u32) -> String {
     let id = any(rng, table, count);
     format!("UPDATE content.{table} SET {column} = '{}' WHERE id = {id}", word(rng))
+}
+
+/// Changes of which each leaves something else to be done.
+pub fn one_of_each(rng: &mut Rng) -> [String; 5] {
+    [
+        rename(rng, "person", "full_name", PERSONS),
+        rename(rng, "genre", "name", GENRES),
+        film_edit(rng, ""),
+        unlink(rng),
+        format!("{DELETE} {}", film(rng)),
+    ]
 }
 
 fn insert_related(rng: &mut Rng, table: &str, column: &str, count: u32) -> String {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 
+use crate::rebuilds::find_wrong;
 use crate::stage::Stage;
 use crate::support::world::World;
 
@@ -62,6 +63,9 @@ pub fn check(world: &mut World, stage: &Stage) -> Result<(), String> {
         }
         stage.children.revive(&stage.history);
         thread::sleep(Duration::from_millis(200));
+    }
+    if let Some(wrong) = find_wrong(&mut world.client) {
+        return Err(wrong);
     }
     let waited = began.elapsed().as_secs_f64();
     if began.elapsed() > SLOW {

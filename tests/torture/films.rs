@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-use crate::changes::{FILMS, any, focus, word};
+use crate::changes::{FILMS, any, focus, id, word};
 use crate::links::link_film;
 
 pub const UPDATE: &str = "UPDATE content.film_work";
@@ -27,6 +27,12 @@ fn insert_film(rng: &mut Rng, id: &str) -> String {
         word(rng),
         rating(rng)
     )
+}
+
+/// A film is deleted or inserted that others are hardly at work on.
+pub fn film_anywhere(rng: &mut Rng) -> String {
+    let id = id("film", rng.u32(..FILMS));
+    if rng.bool() { format!("{DELETE} WHERE id = {id}") } else { insert_film(rng, &id) }
 }
 
 fn rating(rng: &mut Rng) -> String {

@@ -13,12 +13,15 @@ mod films; // random statements about films
 mod history; // what was done
 mod index; // faults of the index
 mod links; // random statements about links
+mod meetings; // writers who meet the leader
 mod network; // faults between the program and the engine
 mod processes; // faults of processes
 mod rebuilds; // new indices beside the live ones
 mod relay; // faults between the program and PostgreSQL
+mod rivals; // two leaders at once
 mod servers; // faults of the servers
 mod stage; // what all threads share
+mod statements; // what a process is about to do
 #[expect(dead_code, reason = "the other tests need more of it")]
 mod support;
 mod writer; // a writer
@@ -30,13 +33,16 @@ use std::{env, thread};
 
 use fastrand::Rng;
 
-use stage::{EndOnDrop, Mood, Stage};
+use stage::{EndOnDrop, Mood, Moods, Stage};
 use support::world::World;
 
 const WRITERS: u64 = 3;
 
 /// Between two checks.
 const SEGMENT: Duration = Duration::from_secs(10);
+
+/// The same where new indices are made.
+const REBUILD: Duration = Duration::from_secs(15);
 
 /// From here on servers are restarted, too, unless `TORTURE_RESTARTS` is 0.
 const LONG_S: u64 = 120;
@@ -76,11 +82,13 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: `{text}`")))
 }
 
-/// Writes and breaks, and checks every so often.
+/// Writes and breaks, and checks every so often; for so long, or until each mood has had its segment.
 fn torture(world: &mut World, stage: &Stage, seed: u64, time: Duration) -> Result<(), String> {
     let started = Instant::now();
     stage.children.exit_on_signals();
     stage.children.revive(&stage.history);
+    // Everything is loaded before anything is broken.
+    check::check(world, stage)?;
     thread::scope(|scope| {
         let _end = EndOnDrop(stage);
         // Each thread draws its own numbers, in whatever order they come to run.
@@ -90,10 +98,13 @@ fn torture(world: &mut World, stage: &Stage, seed: u64, time: Duration) -> Resul
         }
         scope.spawn(move || processes::run(stage, rng(11)));
         scope.spawn(move || network::run(stage, rng(12)));
-        let mut rng = rng(13);
+        let (mut rng, mut moods) = (rng(13), Moods::new(stage.is_long));
         loop {
-            stage.set_mood(Mood::draw(&mut rng));
-            let ends = (Instant::now() + SEGMENT).min(started + time);
+            let mood = moods.next(&mut rng);
+            stage.history.count("segments", &format!("{mood:?}"));
+            stage.set_mood(mood);
+            let ends = Instant::now() + if mood == Mood::Rebuilds { REBUILD } else { SEGMENT };
+            let ends = if moods.has_had_each() { ends.min(started + time) } else { ends };
             while Instant::now() < ends && stage.mood() != Mood::Nothing {
                 thread::sleep(Duration::from_millis(20));
             }
@@ -101,7 +112,7 @@ fn torture(world: &mut World, stage: &Stage, seed: u64, time: Duration) -> Resul
             stage.calm();
             check::check(world, stage)?;
             stage.failure()?;
-            if started.elapsed() >= time {
+            if started.elapsed() >= time && moods.has_had_each() {
                 return Ok(());
             }
         }

@@ -6,7 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fastrand::Rng;
 use postgres::{Client, Error};
 
+use crate::films::film_anywhere;
 use crate::index::searched;
+use crate::meetings::{edit_amid_request, hold_beside_change};
+use crate::rebuilds::find_new;
 use crate::stage::{Mood, Stage};
 use crate::support::proxy::Fault;
 
@@ -40,11 +43,14 @@ pub fn run(stage: &Stage, mut rng: Rng) {
             return;
         }
         match (stage.mood(), rng.u8(..10)) {
+            (Mood::LateRequests, 7..) | (Mood::Rebuilds, 7) => edit_amid_request(stage, &mut rng),
+            (Mood::LateRequests, 5..7) | (Mood::Rebuilds, 8) => hold_beside_change(stage, &mut rng),
             (Mood::LateRequests, _) | (Mood::Anything, 5..8) => replay(stage, &mut rng),
-            (Mood::Anything, 0..4) | (Mood::Rebuilds, 0..3) => break_requests(stage, &mut rng),
+            (Mood::Anything, 0..4) | (Mood::Rebuilds, 0) => break_requests(stage, &mut rng),
+            (Mood::Rebuilds, 1..5) => break_new_index(stage, &mut rng),
             (Mood::Anything, 4) => take_away(stage, &mut rng),
             (Mood::Anything, _) => write_by_hand(stage, &mut rng, &mut to_follow),
-            (Mood::LostLead | Mood::Rebuilds | Mood::Nothing, _) => (),
+            (Mood::LostLead | Mood::Rebuilds | Mood::Restart | Mood::Nothing, _) => (),
         }
         while !to_follow.is_empty() {
             follow(stage, &mut to_follow);
@@ -68,6 +74,36 @@ fn break_requests(stage: &Stage, rng: &mut Rng) {
         }
     }
     stage.plan(&faults);
+}
+
+/// Breaks what is sent to the indices that are filled beside the live ones, and nothing else: most of it where
+/// they have everything, and what they do not take now is to be sent again.
+fn break_new_index(stage: &Stage, rng: &mut Rng) {
+    let new = find_new(stage);
+    let full: Vec<String> =
+        new.iter().filter(|new| new.is_full).map(|new| new.index.clone()).collect();
+    let is_filling = full.is_empty();
+    if new.is_empty() || is_filling && rng.u8(..4) > 0 {
+        return;
+    }
+    let indices = if is_filling { new.into_iter().map(|new| new.index).collect() } else { full };
+    let last = FAULTS.len() - 1;
+    let faults = [Fault::Pass; 4].map(|pass| match rng.u8(..6) {
+        0..3 => FAULTS[last - rng.usize(..3)],
+        3 => FAULTS[rng.usize(..=last)],
+        _ => pass,
+    });
+    let faults = if is_filling { &faults[..1] } else { &faults[..] };
+    for fault in faults.iter().filter(|fault| **fault != Fault::Pass) {
+        stage.history.count("faults planned for a new index", &format!("{fault:?}"));
+    }
+    stage.plan_at(&indices, faults);
+    // Something that it concerns, and that no other change puts right.
+    let change = film_anywhere(rng);
+    let began = stage.history.now();
+    if stage.connect().is_some_and(|mut client| client.batch_execute(&change).is_ok()) {
+        stage.history.note(began, "fault", format!("new index broken, and {change}"));
+    }
 }
 
 fn take_away(stage: &Stage, rng: &mut Rng) {

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::changes::move_focus;
 use crate::index::{drop_index, remake_index, remove_alias};
 use crate::rebuilds::{rebuild_and_leave, rebuild_and_search};
-use crate::relay::Reading;
+use crate::rivals::{kill_between_statements, usurp, wait_until};
 use crate::servers::Schedule;
 use crate::stage::{Mood, Stage};
 use crate::support::proxy::Fault;
@@ -18,7 +17,7 @@ use crate::support::proxy::Fault;
 pub type Cause = fn(&Stage, &mut Rng);
 
 /// How often each comes, in relation to the others.
-const KINDS: [(&str, u32, Cause); 16] = [
+const KINDS: [(&str, u32, Cause); 17] = [
     ("leader killed", 6, |stage, rng| kill(stage, rng, &leader(stage))),
     ("standby killed", 2, |stage, rng| kill(stage, rng, &standby(stage))),
     ("both killed", 1, |stage, rng| kill(stage, rng, &[0, 1])),
@@ -26,6 +25,7 @@ const KINDS: [(&str, u32, Cause); 16] = [
     ("standby frozen", 1, |stage, rng| freeze(stage, rng, &standby(stage))),
     ("sessions ended", 5, end_sessions),
     LOST_LEAD,
+    KILLED,
     ("request hangs, leader killed", 2, hang_and_kill),
     ("init-es beside the leader", 2, |stage, _| init_es(stage)),
     ("init-es beside a request", 3, init_es_beside_request),
@@ -38,15 +38,15 @@ const KINDS: [(&str, u32, Cause); 16] = [
 ];
 
 const LOST_LEAD: (&str, u32, Cause) = ("lead lost unnoticed", 4, usurp);
+const KILLED: (&str, u32, Cause) =
+    ("leader killed between two statements", 3, kill_between_statements);
 
 /// Breaks things until the end.
 pub fn run(stage: &Stage, mut rng: Rng) {
-    let mut schedule = Schedule::new(stage);
+    let mut schedule = Schedule::new(stage, &mut rng);
     while !stage.has_ended() {
         stage.pause(&mut rng, 200, if stage.mood() == Mood::Anything { 2_500 } else { 1_000 });
-        if stage.mood() == Mood::Anything
-            && let Some((name, cause)) = schedule.next(stage)
-        {
+        if let Some((name, cause)) = schedule.next(stage) {
             cause_fault(stage, &mut rng, name, cause);
             continue;
         }
@@ -59,9 +59,12 @@ pub fn run(stage: &Stage, mut rng: Rng) {
                 let (name, cause) = draw(&mut rng);
                 cause_fault(stage, &mut rng, name, cause);
             }
-            Mood::LostLead => cause_fault(stage, &mut rng, LOST_LEAD.0, LOST_LEAD.2),
+            Mood::LostLead => {
+                let (name, _, cause) = if rng.bool() { KILLED } else { LOST_LEAD };
+                cause_fault(stage, &mut rng, name, cause);
+            }
             Mood::Rebuilds => cause_fault(stage, &mut rng, "rebuild", rebuild_and_search),
-            Mood::LateRequests | Mood::Nothing => (),
+            Mood::LateRequests | Mood::Restart | Mood::Nothing => (),
         }
         drop(gate);
     }
@@ -93,7 +96,7 @@ pub fn leader(stage: &Stage) -> Vec<usize> {
 }
 
 /// The slot of the process whose session holds the lock.
-fn find_leader(stage: &Stage) -> Option<usize> {
+pub fn find_leader(stage: &Stage) -> Option<usize> {
     let sql = "SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
         WHERE l.locktype = 'advisory' AND l.granted AND a.application_name LIKE 'etl leader %'
             AND a.datname = current_database()";
@@ -132,50 +135,6 @@ pub fn end_sessions(stage: &Stage, rng: &mut Rng) {
     if let Some(mut client) = stage.connect() {
         let _ = client.batch_execute(&sql);
     }
-}
-
-/// A leader that is about to send is held back, and its session ends without its knowing. Another process
-/// takes the lead and goes on with the same films; then the first one sends.
-fn usurp(stage: &Stage, rng: &mut Rng) {
-    let Some(slot) = find_leader(stage) else { return };
-    let (relay, rival) = (&stage.relays[slot], &stage.proxies[1 - slot]);
-    let reading = if rng.u8(..3) == 0 { Reading::Documents } else { Reading::Deletions };
-    relay.hold(reading);
-    if wait_until(1_500, || relay.is_holding()) {
-        // Then it believes in its lead for almost three seconds more.
-        wait_until(1_200, || relay.has_just_pinged());
-        relay.cut_lead();
-        // The rival's request is carried out, and its answer under way …
-        let is_slow = reading == Reading::Documents || rng.u8(..3) == 0;
-        if is_slow {
-            rival.plan([Fault::SlowAnswer(Duration::from_secs(2))]);
-        }
-        let requests = rival.bulk_requests();
-        if wait_until(2_500, || rival.bulk_requests() > requests) {
-            // … or some more have been answered.
-            if !is_slow {
-                wait_until(1_000, || rival.bulk_requests() > requests + 2);
-            }
-            stage.pause(rng, 30, 300);
-            // What is sent now is not to be put right by the next change of the same films.
-            move_focus(rng);
-            let requests = stage.proxies[slot].bulk_requests();
-            relay.release();
-            if wait_until(200, || stage.proxies[slot].bulk_requests() > requests) {
-                stage.history.count("sent after the lead was lost", &format!("{reading:?}"));
-                stage.set_mood(Mood::Nothing);
-            }
-        }
-    }
-    relay.release();
-}
-
-/// Waits so many milliseconds at most. Returns whether it came to be.
-fn wait_until(limit_ms: u64, condition: impl Fn() -> bool) -> bool {
-    (0..limit_ms / 10).any(|_| {
-        thread::sleep(Duration::from_millis(10));
-        condition()
-    })
 }
 
 fn hang_and_kill(stage: &Stage, rng: &mut Rng) {

@@ -6,17 +6,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use postgres::Client;
 use serde_json::{Value, json};
 
 use crate::index::send;
 use crate::processes::{end_sessions, kill, leader};
+use crate::rivals::wait_until;
 use crate::stage::Stage;
+use crate::support::proxy::{Fault, Proxy};
 
 /// Persons and genres that no writer deletes.
 pub const LASTING: u32 = 20;
 
 /// How long a rebuild may take among all faults, before it is left to others.
-const REBUILD_MAX: Duration = Duration::from_secs(12);
+const REBUILD_MAX: Duration = Duration::from_secs(15);
 
 /// The id of one of the rows that last.
 pub fn lasting_id(number: u32) -> String {
@@ -47,6 +50,9 @@ pub fn rebuild_and_search(stage: &Stage, rng: &mut Rng) {
     }
     let mut command = ask(stage, rng);
     let began = Instant::now();
+    if rng.bool() {
+        refuse_first(stage, rng);
+    }
     let mut breaks_at = Duration::from_millis(rng.u64(20..1_500));
     loop {
         if let Some(status) = command.try_wait().expect("ask for the exit code") {
@@ -69,6 +75,19 @@ pub fn rebuild_and_search(stage: &Stage, rng: &mut Rng) {
     let _ = command.wait();
 }
 
+/// What is sent to the new indices first does not come there.
+fn refuse_first(stage: &Stage, rng: &mut Rng) {
+    let mut indices = Vec::new();
+    wait_until(1_000, || {
+        indices = find_new(stage).into_iter().map(|new| new.index).collect();
+        !indices.is_empty()
+    });
+    let fault = rng.choice([Fault::DropRequest, Fault::Status(503), Fault::Status(429)]);
+    stage.plan_at(&indices, &[fault.expect("some faults")]);
+    wait_until(3_000, || stage.proxies.iter().any(Proxy::has_broken_all_at));
+    stage.history.count("faults amid a rebuild", "first request lost");
+}
+
 /// Asks for a rebuild, and leaves it alone after a while.
 pub fn rebuild_and_leave(stage: &Stage, rng: &mut Rng) {
     let mut command = ask(stage, rng);
@@ -77,8 +96,46 @@ pub fn rebuild_and_leave(stage: &Stage, rng: &mut Rng) {
     let _ = command.wait();
 }
 
+/// An index that is filled beside the live one.
+pub struct New {
+    pub index: String,
+    /// All rows have been sent to it once: what it does not take now it has to be sent again.
+    pub is_full: bool,
+}
+
+/// Finds the indices that are filled beside the live ones.
+pub fn find_new(stage: &Stage) -> Vec<New> {
+    let is_full = |table: &str| {
+        format!(
+            "NOT EXISTS (SELECT FROM content.{table} WHERE filled_to IS NULL OR id > filled_to)"
+        )
+    };
+    let [film, person, genre] = ["film_work", "person", "genre"].map(is_full);
+    let sql = format!(
+        "SELECT index_name, CASE kind WHEN 'film_work' THEN {film} WHEN 'person' THEN {person} ELSE {genre} END
+         FROM etl.rebuild WHERE phase IN ('requested', 'filling')"
+    );
+    let rows = stage.connect().and_then(|mut client| client.query(&sql, &[]).ok());
+    let rows = rows.into_iter().flatten();
+    rows.map(|row| New { index: row.get(0), is_full: row.get(1) }).collect()
+}
+
+/// Finds an index that was given up because it was not what it had to be. Nobody has written into it but the
+/// program.
+pub fn find_wrong(client: &mut Client) -> Option<String> {
+    let sql = "SELECT kind || ', for ' || failure FROM etl.rebuild
+        WHERE phase = 'failed' AND failure ~ '^it(s document| holds [0-9])'";
+    let row = client.query_opt(&format!("{sql} LIMIT 1"), &[]).ok().flatten()?;
+    Some(format!("the rebuild was given up of {}", row.get::<_, String>(0)))
+}
+
 fn ask(stage: &Stage, rng: &mut Rng) -> Child {
-    let kinds = ["movies", "persons", "genres", "movies,persons,genres"];
+    // Where one was given up, another takes its place.
+    if let Some(wrong) = stage.connect().and_then(|mut client| find_wrong(&mut client)) {
+        stage.fail(wrong);
+    }
+    let all = "movies,persons,genres";
+    let kinds = ["movies", "movies", "persons", "genres", all, all];
     let kind = rng.choice(kinds).expect("some kinds");
     let size = rng.choice(["3", "20", "1000"]).expect("some sizes");
     let slot = rng.usize(..2);
@@ -89,26 +146,40 @@ fn ask(stage: &Stage, rng: &mut Rng) -> Child {
 }
 
 fn break_something(stage: &Stage, rng: &mut Rng, command: &mut Child) {
-    let what = match rng.u8(..6) {
-        0 => {
+    let what = match rng.u8(..8) {
+        0 | 1 => {
+            hang_and_kill(stage, rng);
+            "leader killed amid a request to the new index"
+        }
+        2 => {
             kill(stage, rng, &leader(stage));
             "leader killed"
         }
-        1 => {
+        3 => {
             let _ = command.kill();
             "command killed"
         }
-        2 => {
+        4 => {
             end_sessions(stage, rng);
             "sessions ended"
         }
-        3 => {
+        5 => {
             stage.children.run(&["rebuild", "--cancel"]);
             "cancelled"
         }
         _ => return,
     };
     stage.history.count("faults amid a rebuild", what);
+}
+
+/// The leader is killed when it has sent something to the new index alone, which has not come there.
+fn hang_and_kill(stage: &Stage, rng: &mut Rng) {
+    let indices: Vec<String> = find_new(stage).into_iter().map(|new| new.index).collect();
+    stage.plan_at(&indices, &[Fault::Hang]);
+    let slots = leader(stage);
+    wait_until(1_000, || slots.iter().any(|slot| stage.proxies[*slot].has_broken_all_at()));
+    kill(stage, rng, &slots);
+    stage.plan_at(&[], &[]);
 }
 
 fn search(stage: &Stage) {

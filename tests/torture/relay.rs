@@ -1,7 +1,6 @@
 //! What stands between a process and PostgreSQL: it holds the process back right before it sends, and
 //! lets the session of its lead end without telling it.
 
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,14 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What a process has read, and is about to send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reading {
-    /// Films and what belongs to them.
-    Documents,
-    /// Films that are to be deleted.
-    Deletions,
-}
+use crate::statements::{Reading, Session, contains};
 
 /// A relay on a port of its own, in front of PostgreSQL.
 pub struct Relay {
@@ -30,11 +22,11 @@ struct Shared {
     upstream: String,
     /// After which reading the next last statement before sending is held back.
     planned: Mutex<Option<Reading>>,
+    /// The next statement with this word is held back.
+    planned_word: Mutex<Option<&'static str>>,
     is_holding: AtomicBool,
     /// To the server, of the sessions that lead or want to.
     leads: Mutex<Vec<TcpStream>>,
-    /// When such a session has last asked something.
-    pinged_at: Mutex<Option<Instant>>,
     ended: AtomicBool,
 }
 
@@ -73,6 +65,11 @@ impl Relay {
         *self.shared.planned.lock().unwrap() = Some(reading);
     }
 
+    /// Holds the process back before its next statement that has this word.
+    pub fn hold_before(&self, word: &'static str) {
+        *self.shared.planned_word.lock().unwrap() = Some(word);
+    }
+
     /// Whether the process is held back.
     pub fn is_holding(&self) -> bool {
         self.shared.is_holding.load(Ordering::SeqCst)
@@ -81,18 +78,12 @@ impl Relay {
     /// Lets the process go on.
     pub fn release(&self) {
         *self.shared.planned.lock().unwrap() = None;
+        *self.shared.planned_word.lock().unwrap() = None;
         self.shared.is_holding.store(false, Ordering::SeqCst);
     }
 
-    /// Whether the session of the lead has just shown that it is alive, and been answered.
-    pub fn has_just_pinged(&self) -> bool {
-        let pinged_at = *self.shared.pinged_at.lock().unwrap();
-        let just = Duration::from_millis(30)..Duration::from_millis(150);
-        pinged_at.is_some_and(|at| just.contains(&at.elapsed()))
-    }
-
-    /// Ends the session of the lead for the server, and not for the process: to that one the server is
-    /// silent.
+    /// Ends the session of the lead for the server, and not for the process: as long as it is held back its
+    /// signs of life are answered. It could as well be frozen after it has looked whether it leads.
     pub fn cut_lead(&self) {
         for lead in self.shared.leads.lock().unwrap().drain(..) {
             let _ = lead.shutdown(Shutdown::Both);
@@ -116,31 +107,35 @@ impl Shared {
         let _ = client.set_nodelay(true);
         let _ = server.set_nodelay(true);
         let (Ok(from), Ok(to)) = (client.try_clone(), server.try_clone()) else { return };
-        let is_lead = Arc::new(AtomicBool::new(false));
-        let (shared, leads) = (Arc::clone(self), Arc::clone(&is_lead));
-        thread::spawn(move || shared.relay_requests(from, to, &leads));
-        thread::spawn(move || relay_answers(server, client, &is_lead));
+        let lead = Arc::new(Lead::default());
+        let (shared, same) = (Arc::clone(self), Arc::clone(&lead));
+        thread::spawn(move || shared.relay_requests(from, to, &same));
+        thread::spawn(move || relay_answers(server, client, &lead));
     }
 
-    /// `is_lead` becomes true when the session leads, or wants to.
-    fn relay_requests(&self, mut client: TcpStream, mut server: TcpStream, is_lead: &AtomicBool) {
+    fn relay_requests(&self, mut client: TcpStream, mut server: TcpStream, lead: &Lead) {
         let mut session = Session::default();
         let mut buffer = [0; 16_384];
         while let Ok(count @ 1..) = client.read(&mut buffer) {
             let request = &buffer[..count];
-            if !is_lead.load(Ordering::SeqCst) && contains(request, b"etl leader ") {
-                is_lead.store(true, Ordering::SeqCst);
+            if !lead.is_one() && contains(request, b"etl leader ") {
+                lead.is_one.store(true, Ordering::SeqCst);
                 self.leads.lock().unwrap().extend(server.try_clone());
             }
-            if is_lead.load(Ordering::SeqCst) {
-                *self.pinged_at.lock().unwrap() = Some(Instant::now());
-            }
-            if session.is_about_to_send(request).is_some_and(|reading| self.takes(reading)) {
+            let reading = session.is_about_to_send(request);
+            let is_planned = reading.is_some_and(|reading| self.takes(reading));
+            if is_planned || self.takes_statement(&session, request) {
                 self.wait_for_release();
             }
+            if server.write_all(request).is_ok() {
+                continue;
+            }
             // What comes after the end of a lead goes nowhere.
-            if server.write_all(request).is_err() && !is_lead.load(Ordering::SeqCst) {
+            if !lead.is_one() {
                 break;
+            }
+            if self.is_holding.load(Ordering::SeqCst) {
+                let _ = client.write_all(&lead.last_answer.lock().unwrap());
             }
         }
         let _ = server.shutdown(Shutdown::Both);
@@ -150,6 +145,13 @@ impl Shared {
     /// Whether this is what is to be held back. Only once.
     fn takes(&self, reading: Reading) -> bool {
         self.planned.lock().unwrap().take_if(|planned| *planned == reading).is_some()
+    }
+
+    /// The same for a statement.
+    fn takes_statement(&self, session: &Session, message: &[u8]) -> bool {
+        let mut planned = self.planned_word.lock().unwrap();
+        let text = planned.and_then(|_| session.find_text(message));
+        planned.take_if(|word| text.is_some_and(|text| contains(text, word.as_bytes()))).is_some()
     }
 
     fn wait_for_release(&self) {
@@ -162,73 +164,34 @@ impl Shared {
     }
 }
 
+/// What is known of a session that leads, or wants to.
+#[derive(Default)]
+struct Lead {
+    is_one: AtomicBool,
+    /// To a sign of life: it asks for nothing else.
+    last_answer: Mutex<Vec<u8>>,
+}
+
+impl Lead {
+    fn is_one(&self) -> bool {
+        self.is_one.load(Ordering::SeqCst)
+    }
+}
+
 /// That the session of a lead has ended is told late.
-fn relay_answers(mut server: TcpStream, mut client: TcpStream, is_lead: &AtomicBool) {
+fn relay_answers(mut server: TcpStream, mut client: TcpStream, lead: &Lead) {
     let mut buffer = [0; 16_384];
     while let Ok(count @ 1..) = server.read(&mut buffer) {
+        if lead.is_one() {
+            buffer[..count].clone_into(&mut lead.last_answer.lock().unwrap());
+        }
         if client.write_all(&buffer[..count]).is_err() {
             break;
         }
     }
-    if is_lead.load(Ordering::SeqCst) {
+    if lead.is_one() {
         thread::sleep(HELD_MAX);
     }
     let _ = server.shutdown(Shutdown::Both);
     let _ = client.shutdown(Shutdown::Both);
-}
-
-/// What is known of a session by its statements.
-#[derive(Default)]
-struct Session {
-    /// Prepared statements, by their names.
-    statements: HashMap<Vec<u8>, Statement>,
-    last: Option<Reading>,
-}
-
-#[derive(Clone, Copy)]
-enum Statement {
-    Reads(Reading),
-    /// The last one before a bulk request.
-    FlushesLog,
-}
-
-impl Session {
-    /// Reads a message of the client. Returns what was read before, if this is the last one before that is
-    /// sent.
-    fn is_about_to_send(&mut self, message: &[u8]) -> Option<Reading> {
-        let mut words = message.get(5..)?.split(|byte| *byte == 0);
-        let statement = match message[0] {
-            // Parse: the name of the statement, its text.
-            b'P' => {
-                let (name, statement) = (words.next()?, Statement::of(words.next()?)?);
-                self.statements.insert(name.to_owned(), statement);
-                return None;
-            }
-            // Bind: the name of a portal, that of the statement.
-            b'B' => *self.statements.get(words.nth(1)?)?,
-            _ => return None,
-        };
-        match statement {
-            Statement::Reads(reading) => {
-                self.last = Some(reading);
-                None
-            }
-            Statement::FlushesLog => self.last,
-        }
-    }
-}
-
-impl Statement {
-    fn of(sql: &[u8]) -> Option<Self> {
-        let marks: [(&[u8], Self); 3] = [
-            (b"pg_current_wal_flush_lsn", Self::FlushesLog),
-            (b"o.op = 'tombstone'", Self::Reads(Reading::Deletions)),
-            (b"FROM content.genre_film_work", Self::Reads(Reading::Documents)),
-        ];
-        marks.into_iter().find(|(mark, _)| contains(sql, mark)).map(|(_, statement)| statement)
-    }
-}
-
-fn contains(text: &[u8], word: &[u8]) -> bool {
-    text.windows(word.len()).any(|part| part == word)
 }

@@ -11,27 +11,27 @@ use fastrand::Rng;
 
 use crate::index::flush;
 use crate::processes::Cause;
-use crate::stage::Stage;
+use crate::stage::{Mood, Stage};
 use crate::support::proxy::{Fault, Proxy};
 
-/// When servers are restarted: one of these every so many seconds, in turn.
-const KINDS: [(&str, Cause); 4] = [
-    ("PostgreSQL restarted", |stage, _| restart_postgres_beside_writers(stage)),
-    ("engine restarted", restart_engine),
-    ("PostgreSQL restarted", |stage, _| restart_postgres_beside_writers(stage)),
-    ("PostgreSQL crashed after an edit that it may forget", crash_postgres),
-];
+/// While anything may be broken PostgreSQL is restarted, every so many seconds.
 const EVERY_S: f64 = 15.0;
+
+/// What is seen only where no other change comes after it, in turn.
+const ONCE: [(&str, Cause); 2] = [
+    ("PostgreSQL crashed after an edit that it may forget", crash_postgres),
+    ("engine restarted", restart_engine),
+];
 
 /// When servers are restarted.
 pub struct Schedule {
     next_at: f64,
-    restarts: usize,
+    once: usize,
 }
 
 impl Schedule {
     /// Prepares the servers for it.
-    pub fn new(stage: &Stage) -> Self {
+    pub fn new(stage: &Stage, rng: &mut Rng) -> Self {
         // By itself PostgreSQL flushes what a writer with `synchronous_commit = off` has committed within
         // half a second: too short for much to happen.
         if stage.is_long && Servers::find().is_some() {
@@ -39,19 +39,24 @@ impl Schedule {
             client.execute("ALTER SYSTEM SET wal_writer_delay = '10s'", &[]).expect("set a delay");
             client.execute("SELECT pg_reload_conf()", &[]).expect("reload the settings");
         }
-        Self { next_at: EVERY_S, restarts: 0 }
+        Self { next_at: EVERY_S, once: rng.usize(..ONCE.len()) }
     }
 
     /// Returns what is to be restarted now, if anything is.
     pub fn next(&mut self, stage: &Stage) -> Option<(&'static str, Cause)> {
-        if !stage.is_long || stage.has_ended() || stage.history.now() < self.next_at {
+        let mood = stage.mood();
+        if !stage.is_long || stage.has_ended() || Servers::find().is_none() {
             return None;
         }
-        Servers::find()?;
+        if mood == Mood::Restart {
+            self.once += 1;
+            return Some(ONCE[self.once % ONCE.len()]);
+        }
+        if mood != Mood::Anything || stage.history.now() < self.next_at {
+            return None;
+        }
         self.next_at = stage.history.now() + EVERY_S;
-        self.restarts += 1;
-        stage.restarted.store(true, Ordering::SeqCst);
-        Some(KINDS[self.restarts % KINDS.len()])
+        Some(("PostgreSQL restarted", |stage, _| restart_postgres_beside_writers(stage)))
     }
 }
 
@@ -119,8 +124,19 @@ impl Servers {
 fn restart_postgres_beside_writers(stage: &Stage) {
     let _gate = stage.gate.read().unwrap();
     if let Some(servers) = Servers::find() {
+        stage.restarted.store(true, Ordering::SeqCst);
         servers.restart_postgres();
     }
+}
+
+/// Whether a server is to be restarted in this segment. It is the last thing that happens in it.
+fn takes_turn(stage: &Stage) -> bool {
+    let is_due = stage.mood() == Mood::Restart && !stage.has_ended();
+    if is_due {
+        stage.restarted.store(true, Ordering::SeqCst);
+        stage.set_mood(Mood::Nothing);
+    }
+    is_due
 }
 
 /// The engine forgets the versions of deleted documents when it is restarted, but for those that are still
@@ -129,6 +145,9 @@ fn restart_postgres_beside_writers(stage: &Stage) {
 fn restart_engine(stage: &Stage, rng: &mut Rng) {
     let _gate = stage.gate.read().unwrap();
     let _no_replays = stage.replays.lock().unwrap();
+    if !takes_turn(stage) {
+        return;
+    }
     let Some(servers) = Servers::find() else { return };
     flush(stage);
     servers.restart_engine();
@@ -175,6 +194,9 @@ fn has_new_term(stage: &Stage) -> bool {
 /// would bring the edit to the disk.
 fn crash_postgres(stage: &Stage, rng: &mut Rng) {
     let _quiet = stage.gate.write().unwrap();
+    if !takes_turn(stage) {
+        return;
+    }
     let (Some(servers), Some(mut client)) = (Servers::find(), stage.connect()) else { return };
     stage.calm();
     let pending = "SELECT count(*) FROM content.film_work WHERE indexed_at IS NULL";

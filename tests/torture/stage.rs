@@ -25,19 +25,44 @@ pub enum Mood {
     LostLead,
     /// New indices are made beside the live ones, and nobody takes an index away.
     Rebuilds,
+    /// A server is restarted, once, in runs that are long enough.
+    Restart,
     /// Nothing more: it is time for a check.
     Nothing,
 }
 
-impl Mood {
-    /// Draws what is broken next.
-    pub fn draw(rng: &mut Rng) -> Self {
-        match rng.u8(..7) {
-            0 | 1 => Self::Anything,
-            2 => Self::LateRequests,
-            3 | 4 => Self::Rebuilds,
-            _ => Self::LostLead,
+/// Which moods come when.
+pub struct Moods {
+    is_long: bool,
+    left: Vec<Mood>,
+    count: usize,
+}
+
+impl Moods {
+    /// None has come yet.
+    pub fn new(is_long: bool) -> Self {
+        Self { is_long, left: Vec::new(), count: 0 }
+    }
+
+    /// Draws the next one. The first four are different ones, and so are they among each eight, or ten.
+    pub fn next(&mut self, rng: &mut Rng) -> Mood {
+        if self.left.is_empty() {
+            let mut others = vec![Mood::Anything, Mood::Rebuilds, Mood::LostLead, Mood::LostLead];
+            if self.is_long {
+                others.extend([Mood::Restart; 2]);
+            }
+            let mut each = [Mood::Anything, Mood::Rebuilds, Mood::LostLead, Mood::LateRequests];
+            rng.shuffle(&mut others);
+            rng.shuffle(&mut each);
+            self.left = [&others[..], &each].concat();
         }
+        self.count += 1;
+        self.left.pop().expect("some moods")
+    }
+
+    /// Whether each has come.
+    pub fn has_had_each(&self) -> bool {
+        self.count >= 4
     }
 }
 
@@ -122,6 +147,7 @@ impl Stage {
     /// Ends all faults.
     pub fn calm(&self) {
         self.plan(&[]);
+        self.plan_at(&[], &[]);
         self.set_up(true);
         self.relays.iter().for_each(Relay::release);
         self.children.signal(&[0, 1], "-CONT");
@@ -132,6 +158,13 @@ impl Stage {
     pub fn plan(&self, faults: &[Fault]) {
         for proxy in &self.proxies {
             proxy.plan(faults.iter().copied());
+        }
+    }
+
+    /// Sets what happens to the next bulk requests of each process to one of these indices.
+    pub fn plan_at(&self, indices: &[String], faults: &[Fault]) {
+        for proxy in &self.proxies {
+            proxy.plan_at(indices, faults.iter().copied());
         }
     }
 

@@ -50,6 +50,8 @@ struct Shared {
     upstream: String,
     /// What happens to the next bulk requests, one each; afterwards they pass.
     faults: Mutex<VecDeque<Fault>>,
+    /// What happens to the next of those that go to one of these indices.
+    faults_at: Mutex<(Vec<String>, VecDeque<Fault>)>,
     /// While false, every connection is closed at once.
     is_up: AtomicBool,
     /// A larger body is refused.
@@ -80,6 +82,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             upstream,
             faults: Mutex::default(),
+            faults_at: Mutex::default(),
             is_up: AtomicBool::new(true),
             bytes_max: AtomicUsize::new(usize::MAX),
             bulk_requests: AtomicUsize::new(0),
@@ -104,6 +107,20 @@ impl Proxy {
     /// Sets what happens to the next bulk requests.
     pub fn plan(&self, faults: impl IntoIterator<Item = Fault>) {
         *self.shared.faults.lock().unwrap() = faults.into_iter().collect();
+    }
+
+    /// Sets what happens to the next bulk requests to one of these indices. The others pass meanwhile, or
+    /// what else is planned happens to them.
+    #[allow(dead_code, reason = "for the torture test")]
+    pub fn plan_at(&self, indices: &[String], faults: impl IntoIterator<Item = Fault>) {
+        let faults = faults.into_iter().collect();
+        *self.shared.faults_at.lock().unwrap() = (indices.to_vec(), faults);
+    }
+
+    /// Whether all has happened that was planned for some indices.
+    #[allow(dead_code, reason = "for the torture test")]
+    pub fn has_broken_all_at(&self) -> bool {
+        self.shared.faults_at.lock().unwrap().1.is_empty()
     }
 
     /// Lets the engine be there, or be away.
@@ -178,13 +195,22 @@ impl Shared {
             self.record(&request);
             let rewrite = *self.rewrite.lock().unwrap();
             let request = rewrite.map_or(request.clone(), |rewrite| rewrite(&request));
-            let fault = self.faults.lock().unwrap().pop_front().unwrap_or(Fault::Pass);
+            let fault = self.next_fault(&request);
             self.answer(&request, fault)
         } else {
             self.forward(&request).unwrap_or_default()
         };
         let _ = client.write_all(&answer);
         let _ = client.shutdown(Shutdown::Both);
+    }
+
+    /// What happens to a bulk request.
+    fn next_fault(&self, request: &[u8]) -> Fault {
+        let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        let (indices, faults_at) = &mut *self.faults_at.lock().unwrap();
+        let is_at = |index: &String| line.windows(index.len()).any(|part| part == index.as_bytes());
+        let fault = if indices.iter().any(is_at) { faults_at.pop_front() } else { None };
+        fault.or_else(|| self.faults.lock().unwrap().pop_front()).unwrap_or(Fault::Pass)
     }
 
     /// Returns true if the request is too large. A client that asks before it sends the body is told so; the

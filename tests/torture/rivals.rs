@@ -1,0 +1,149 @@
+//! One process leads after another: both believe that they do, or the first one is killed.
+
+use std::thread;
+use std::time::Duration;
+
+use fastrand::Rng;
+use postgres::Error;
+
+use crate::changes::{focus, move_focus, one_of_each};
+use crate::films::{films_delete, films_insert};
+use crate::processes::{find_leader, kill};
+use crate::stage::{Mood, Stage};
+use crate::statements::Reading;
+use crate::support::proxy::{Fault, Proxy};
+
+/// A leader that is about to send is held back, and its session ends without its knowing. Another process
+/// takes the lead and goes on with the same films; then the first one sends.
+pub fn usurp(stage: &Stage, rng: &mut Rng) {
+    let Some(slot) = find_leader(stage) else { return };
+    let (relay, rival) = (&stage.relays[slot], &stage.proxies[1 - slot]);
+    match rng.u8(..6) {
+        0..2 => {
+            relay.hold(Reading::Documents);
+            send_late(stage, rng, slot, Reading::Documents, |rng| is_under_way(stage, rng, rival));
+        }
+        2 => {
+            relay.hold(Reading::Deletions);
+            send_late(stage, rng, slot, Reading::Deletions, |rng| is_under_way(stage, rng, rival));
+        }
+        3 => {
+            relay.hold(Reading::Deletions);
+            send_late(stage, rng, slot, Reading::Deletions, |rng| has_done_all(stage, rng, rival));
+        }
+        // Where somebody else has locked one of them nothing is done.
+        _ => drop(delete_late(stage, rng, slot)),
+    }
+    relay.release();
+}
+
+/// Films are deleted by the leader that has lost its lead when they are back and indexed again.
+fn delete_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error> {
+    let Some(mut client) = stage.connect() else { return Ok(()) };
+    let (insert, delete) = (films_insert(rng).join("; "), films_delete());
+    let is_settled = format!(
+        "SELECT FROM content.film_work f WHERE id IN ({}) AND indexed_at IS NOT NULL
+            AND NOT EXISTS (SELECT FROM etl.outbox WHERE row_id = f.id) LIMIT 1",
+        focus().join(", ")
+    );
+    client.batch_execute("SET lock_timeout = '1s'")?;
+    client.batch_execute(&insert)?;
+    stage.relays[slot].hold(Reading::Deletions);
+    client.batch_execute(&delete)?;
+    send_late(stage, rng, slot, Reading::Deletions, |_| {
+        client.batch_execute(&insert).is_ok()
+            && wait_until(6_000, || {
+                client.query_opt(&is_settled, &[]).is_ok_and(|row| row.is_some())
+            })
+    });
+    Ok(())
+}
+
+/// Lets a leader that is held back, or about to be, send what it has read when it has lost its lead, and its rival
+/// has done its part.
+fn send_late(
+    stage: &Stage,
+    rng: &mut Rng,
+    slot: usize,
+    reading: Reading,
+    has_rival_sent: impl FnOnce(&mut Rng) -> bool,
+) {
+    let (relay, proxy) = (&stage.relays[slot], &stage.proxies[slot]);
+    if !wait_until(1_500, || relay.is_holding()) {
+        return;
+    }
+    // It believes in its lead for three seconds more after it is let go.
+    relay.cut_lead();
+    if !has_rival_sent(rng) {
+        return;
+    }
+    // What is sent now is not to be put right by the next change of the same films.
+    move_focus(rng);
+    let requests = proxy.bulk_requests();
+    relay.release();
+    if wait_until(300, || proxy.bulk_requests() > requests) {
+        stage.history.count("sent after the lead was lost", &format!("{reading:?}"));
+        stage.set_mood(Mood::Nothing);
+    }
+}
+
+/// Statements before which a leader is killed.
+const STATEMENTS: [&str; 8] = [
+    "etl.expand_fan_outs",
+    "etl.expand_fan_outs",
+    "wanted AS",
+    "pg_current_wal_flush_lsn",
+    "etl.stamp_rows",
+    "o.op = 'tombstone'",
+    "DELETE FROM etl.outbox",
+    "FROM content.genre_film_work",
+];
+
+/// The leader is killed between two statements, when there is something of each kind to be done.
+pub fn kill_between_statements(stage: &Stage, rng: &mut Rng) {
+    let (Some(slot), Some(mut client)) = (find_leader(stage), stage.connect()) else { return };
+    let relay = &stage.relays[slot];
+    let word = rng.choice(STATEMENTS).expect("some statements");
+    let _ = client.batch_execute("SET lock_timeout = '1s'");
+    let mut changes = one_of_each(rng);
+    rng.shuffle(&mut changes);
+    // What cannot be done because others are at it is left.
+    for change in &changes {
+        let _ = client.batch_execute(change);
+    }
+    relay.hold_before(word);
+    if wait_until(1_500, || relay.is_holding()) {
+        stage.history.count("leader killed before a statement", word);
+        kill(stage, rng, &[slot]);
+        stage.set_mood(Mood::Nothing);
+    }
+    relay.release();
+}
+
+/// Waits until the request of the rival is carried out, and its answer under way.
+fn is_under_way(stage: &Stage, rng: &mut Rng, rival: &Proxy) -> bool {
+    rival.plan([Fault::SlowAnswer(Duration::from_secs(2))]);
+    let requests = rival.bulk_requests();
+    let is_sent = wait_until(6_000, || rival.bulk_requests() > requests);
+    stage.pause(rng, 30, 300);
+    is_sent
+}
+
+/// Waits until some more requests of the rival have been answered.
+fn has_done_all(stage: &Stage, rng: &mut Rng, rival: &Proxy) -> bool {
+    let requests = rival.bulk_requests();
+    let is_sent = wait_until(6_000, || rival.bulk_requests() > requests);
+    if is_sent {
+        wait_until(1_000, || rival.bulk_requests() > requests + 2);
+    }
+    stage.pause(rng, 30, 300);
+    is_sent
+}
+
+/// Waits so many milliseconds at most. Returns whether it came to be.
+pub fn wait_until(limit_ms: u64, mut condition: impl FnMut() -> bool) -> bool {
+    (0..limit_ms / 10).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        condition()
+    })
+}
