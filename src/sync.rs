@@ -140,6 +140,11 @@ fn index_kind(
         }
         done.add(batch);
     }
+    if work.has("tombstone", kind) || work.has("purge", kind) {
+        // A document that is on its way may be of a row that is deleted by now. If the engine is restarted
+        // between the two it has forgotten the version of the delete, and would take the document.
+        done.add(batch::settle_open(session, 0)?);
+    }
     if work.has("tombstone", kind) {
         done.documents += put_off(&mut done.failure, deletions::bury(session, kind))?;
     }

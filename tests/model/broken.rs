@@ -23,6 +23,7 @@ const CALM: Bounds = Bounds {
     cancel: false,
     new_by_hand: false,
     two_makers: false,
+    senders: false,
     runaway: u8::MAX,
 };
 
@@ -108,6 +109,12 @@ fn a_person_is_noted_with_its_stamp() {
 fn a_conflict_touches() {
     check_missed(Rule::ConflictTouches, Bounds { writes: 2, ..CALM });
     check_missed(Rule::ConflictTouches, Bounds { by_hand: true, ..CALM });
+}
+
+// The engine is restarted between the delete and the older document, and has forgotten the version of the delete.
+#[test]
+fn a_delete_waits_for_a_document_that_is_on_its_way() {
+    check_missed(Rule::DeleteWaits, Bounds { senders: true, restarts: true, ..CALM });
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use stateright::{Model, Property};
 
 use super::rules::{Bounds, Rule, Rules};
-use super::state::{BY_HAND, Held, LONG_AGO, Phase, Reset, State};
+use super::state::{BY_HAND, Held, LONG_AGO, Phase, Reset, State, Target};
 use super::step::Step;
 use super::task::{Process, Task};
 use super::writers::Write;
@@ -74,6 +74,19 @@ impl Machine {
                 if self.bounds.duplicates {
                     steps.push(Step::SendTwice);
                 }
+            }
+            let is_built = matches!(process.task, Task::Built { .. });
+            if self.bounds.senders
+                && is_built
+                && process.aside.is_none()
+                && process.filling.is_none()
+            {
+                steps.push(Step::HandOut);
+            }
+            let can_arrive =
+                engine::has_alias(*process, Target::Live) || !self.rules.has(Rule::Alias);
+            if steps.contains(&Step::SendOpen) && has_room && can_arrive {
+                steps.push(Step::SendOpenLate);
             }
             if !matches!(process.task, Task::Dead | Task::Down) {
                 steps.push(Step::Die);

@@ -20,7 +20,7 @@
 //! [`machine::Event`], [`database`], [`engine`]. Left out are: batches of several films and what the engine
 //! rejects, what a process remembers of answers for films that are locked, TRUNCATE and its sweep, a deleted
 //! person, the WAL that is not flushed, and the binding to an index that was replaced by others. Of a
-//! rebuild: pages after the first, the comparison before the switch (it only stops a rebuild, so all is to
+//! rebuild: a request that is open while its process goes on, pages after the first, the comparison before the switch (it only stops a rebuild, so all is to
 //! be right without it), `--keep-old`, a second rebuild, a new index that refuses a document, and processes
 //! that are frozen between two requests of a making, a giving up or a cancellation, or in a switch while
 //! `etl init-es` has unbound the state. Two that make the new index at once are in a test of their own.
@@ -79,6 +79,7 @@ const ALONE: Bounds = Bounds {
     cancel: false,
     new_by_hand: false,
     two_makers: false,
+    senders: false,
     runaway: u8::MAX,
 };
 
@@ -111,6 +112,19 @@ fn two_transactions_and_writers_that_hold_the_film() {
 #[test]
 fn a_request_that_arrives_once_more_does_no_harm() {
     let bounds = Bounds { late: 2, duplicates: true, restarts: false, ..ALONE };
+    check_never_missed(Bounds { clock_step: false, by_hand: false, ..bounds });
+}
+
+#[test]
+fn two_transactions_and_a_process_that_goes_on_while_its_request_is_open() {
+    let bounds = Bounds { senders: true, clock_step: false, by_hand: false, ..ALONE };
+    check_never_missed(bounds);
+    check_never_missed(Bounds { locks: true, restarts: false, reset: false, ..bounds });
+}
+
+#[test]
+fn one_transaction_a_rival_and_processes_that_go_on_while_their_requests_are_open() {
+    let bounds = Bounds { writes: 1, rival: true, senders: true, ..ALONE };
     check_never_missed(Bounds { clock_step: false, by_hand: false, ..bounds });
 }
 

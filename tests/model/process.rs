@@ -7,7 +7,7 @@ use super::database::{self, is_pending, passes_fence};
 use super::engine::{self, Answer};
 use super::rebuild;
 use super::rules::{Rule, Rules};
-use super::state::{AsRead, Request, State, Target, Time};
+use super::state::{AsRead, Film, Request, State, Target, Time};
 use super::step::Step;
 use super::task::{Process, Task};
 
@@ -23,6 +23,15 @@ impl Step {
             },
             (Self::ReplaceAlias, _) => return replace_aliases(state, who, rules),
             (Self::Die, _) => return end(state, who),
+            (Self::HandOut, task) => {
+                state.processes[who].aside = Some(task);
+                Task::Idle
+            }
+            (Self::SendOpen | Self::SendOpenLate, _) => return self.send_open(state, who, rules),
+            (Self::TakeAnswer, _) => match state.processes[who].aside.take() {
+                Some(answered) => answered,
+                None => unreachable!("nothing was answered"),
+            },
             (Self::Send | Self::SendTwice, _) => return self.send(state, who, rules),
             (Self::SendLate, task) => {
                 let request = request(state, process, task, rules);
@@ -30,8 +39,8 @@ impl Step {
                 return end(state, who);
             }
             (Self::LoadRelations, Task::FillRead { .. }) => rebuild::build(state, process.task),
-            (Self::LoadFilm | Self::TakeNumber | Self::LoadRelations, task) => {
-                self.read(state, task, rules)
+            (Self::LoadFilm | Self::TakeNumber | Self::LoadRelations, _) => {
+                self.read(state, process, rules)
             }
             (step, _) if step.is_fenced() && !passes_fence(process, rules) => Task::Idle,
             (step, task) => step.write(state, task, rules),
@@ -63,8 +72,24 @@ impl Step {
         }
     }
 
+    /// A request that was handed out is sent and answered while the process does other things.
+    fn send_open(self, state: &mut State, who: usize, rules: Rules) {
+        let process = state.processes[who];
+        let Some(open) = process.aside else { unreachable!("no request is open") };
+        let request = request(state, process, open, rules);
+        if self == Self::SendOpenLate {
+            engine::leave_under_way(state, request);
+            return end(state, who);
+        }
+        match engine::send(state, process, request, rules) {
+            Answer::AliasGone => end(state, who),
+            answer => state.processes[who].aside = Some(answered(open, answer)),
+        }
+    }
+
     /// A statement of `sync::page::load_page` that reads.
-    fn read(self, state: &mut State, task: Task, rules: Rules) -> Task {
+    fn read(self, state: &mut State, process: Process, rules: Rules) -> Task {
+        let task = process.task;
         let number = match task {
             Task::Numbered(number) => Some(number),
             Task::RelationsRead { version, .. } => version,
@@ -83,9 +108,9 @@ impl Step {
             }
             (Self::LoadRelations, _) => Task::RelationsRead { version: number, person },
             (_, task) => {
-                let Some(film) = state.film.filter(|film| is_pending(*film, rules)) else {
-                    return Task::Idle;
-                };
+                let is_to_send =
+                    |film: &Film| is_pending(*film, rules) && !process.is_on_its_way(*film);
+                let Some(film) = state.film.filter(is_to_send) else { return Task::Idle };
                 let read = AsRead { touched_at: film.touched_at, modified: film.modified };
                 let version = number.unwrap_or(film.touched_at);
                 match task {

@@ -45,6 +45,8 @@ pub enum Rule {
     FillHasRowVersion,
     /// What the new index refuses of a fill is touched past its version: `stamp::touch_unchanged`.
     FillConflictTouches,
+    /// A tombstone waits for a document of the same film that is on its way: `sync::index_kind`.
+    DeleteWaits,
 }
 
 /// The rules that are kept.
@@ -97,6 +99,8 @@ pub struct Bounds {
     pub new_by_hand: bool,
     /// Two processes may be at the making of the new index at once.
     pub two_makers: bool,
+    /// A process goes on while a request of its own is open.
+    pub senders: bool,
     /// How far touches of the ETL may bring a film past the clock, and how many numbers it may take.
     /// Without some rules there is no end of either.
     pub runaway: u8,

@@ -27,14 +27,21 @@ pub enum Step {
     TakeNumber,
     /// `related::load_credits`, in `sync::page::load_page`.
     LoadRelations,
-    /// `Session::send`, in `sync::batch::send_and_settle`, `sync::deletions::bury` and
-    /// `sync::rebuild::advance`, to one index. The answer comes
-    /// back.
+    /// `Way::send`, for `sync::batch::index_page`, `sync::deletions::bury` and `sync::rebuild::advance`, to one
+    /// index. The answer comes back.
     Send,
     /// The same; the answer is lost, and the request late. The term is over.
     SendLate,
     /// The same; the answer comes back, and the request will arrive once more.
     SendTwice,
+    /// `Session::hand_out`, in `sync::batch::index_page`: the process goes on while the request is open.
+    HandOut,
+    /// The request that is open is sent by its thread, and answered: `Senders`.
+    SendOpen,
+    /// The same; the answer is lost, and the request late. The term is over.
+    SendOpenLate,
+    /// `Session::next_answer`, in `sync::batch::settle_open`.
+    TakeAnswer,
     /// `etl.stamp_rows`, in `sync::batch::settle`.
     Stamp,
     /// `stamp::touch`, in `sync::batch::settle`.
@@ -91,7 +98,12 @@ impl Step {
             Task::Switched => steps.push(Self::FinishSwitching),
             Task::Down | Task::Dead => {}
             Task::Elected => steps.push(Self::ReplaceAlias),
-            Task::Idle => Self::from_idle(state, process, rules, steps),
+            Task::Idle => {
+                if !matches!(process.aside, None | Some(Task::Built { .. })) {
+                    steps.push(Self::TakeAnswer);
+                }
+                Self::from_idle(state, process, rules, steps);
+            }
             Task::PersonStamped => steps.push(Self::NoteLater),
             Task::Numbered(_) | Task::RelationsRead { .. } if rules.has(Rule::FilmFirst) => {
                 steps.push(Self::LoadFilm);
@@ -114,6 +126,9 @@ impl Step {
             Task::Buried(_) => steps.push(Self::Forget),
             Task::BurialRefused(..) => steps.push(Self::RaiseTombstone),
         }
+        if matches!(process.aside, Some(Task::Built { .. })) {
+            steps.push(Self::SendOpen);
+        }
     }
 
     fn from_idle(state: &State, process: Process, rules: Rules, steps: &mut Vec<Self>) {
@@ -127,8 +142,11 @@ impl Step {
             (true, true) => Self::LoadFilm,
             (true, false) => Self::LoadRelations,
         };
-        push(load, state.film.is_some_and(|film| is_pending(film, rules)));
-        push(Self::LoadTombstones, state.outbox.tombstone.is_some());
+        let is_to_send = |film| is_pending(film, rules) && !process.is_on_its_way(film);
+        push(load, state.film.is_some_and(is_to_send));
+        let waits =
+            rules.has(Rule::DeleteWaits) && matches!(process.aside, Some(Task::Built { .. }));
+        push(Self::LoadTombstones, state.outbox.tombstone.is_some() && !waits);
         rebuild::advance(state, process, steps);
     }
 

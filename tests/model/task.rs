@@ -1,7 +1,7 @@
 //! Where a process is, and what it knows.
 
 use super::engine::Answer;
-use super::state::{AsRead, Request, Time, Tombstone};
+use super::state::{AsRead, Film, Request, Time, Tombstone};
 
 /// Where a process is, between two statements or requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,11 +70,23 @@ pub struct Process {
     pub new_alias_is_ours: bool,
     /// Its term knows of a new index: `session::Kept::filling`. Whether it is filled.
     pub filling: Option<bool>,
+    /// A document that was handed out, as [`Task::Built`], or what was answered: `Session::open`.
+    pub aside: Option<Task>,
     /// What the live index has answered, while the new one is still to be asked.
     pub live_answer: Option<Answer>,
 }
 
 impl Process {
+    /// The film as it was read for a document that is on its way. It is not read again as it is.
+    pub fn is_on_its_way(&self, film: Film) -> bool {
+        let is_same =
+            |read: AsRead| (read.touched_at, read.modified) == (film.touched_at, film.modified);
+        matches!(
+            self.aside,
+            Some(Task::Built { read, .. } | Task::Acknowledged(read)) if is_same(read)
+        )
+    }
+
     pub fn new(task: Task) -> Self {
         Self {
             task,
@@ -82,6 +94,7 @@ impl Process {
             alias_is_ours: false,
             new_alias_is_ours: false,
             filling: None,
+            aside: None,
             live_answer: None,
         }
     }
