@@ -293,7 +293,8 @@ BEGIN
         -- The names sort last, so that these triggers see (and in our own transactions undo) what the users'
         -- triggers write.
         CREATE TRIGGER zzz_etl_touch BEFORE INSERT OR UPDATE ON content.%1$I
-            FOR EACH ROW EXECUTE FUNCTION etl.on_row_change();
+            FOR EACH ROW WHEN (current_setting('etl.syncing', true) IS DISTINCT FROM 'alone')
+            EXECUTE FUNCTION etl.on_row_change();
         CREATE TRIGGER zzz_etl_delete AFTER DELETE ON content.%1$I REFERENCING OLD TABLE AS old_rows
             FOR EACH STATEMENT EXECUTE FUNCTION etl.on_row_delete();
         CREATE TRIGGER zzz_etl_truncate BEFORE TRUNCATE ON content.%1$I
