@@ -70,7 +70,7 @@ const TABLES: [&str; 5] = ["film_work", "genre", "person", "genre_film_work", "p
 fn migrations_are_applied_alone() {
     let database = Database::new("migrate_alone");
     let outcome = migrate(&database);
-    assert_eq!(outcome.stdout.lines().count(), 11, "{outcome}");
+    assert_eq!(outcome.stdout.lines().count(), 12, "{outcome}");
     assert!(
         outcome.stdout.lines().all(|line| line.starts_with("applying the migration ")),
         "{outcome}"
