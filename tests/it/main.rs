@@ -17,6 +17,7 @@ mod recovery; // broken connections, conflicts, rows that writers hold
 mod rejected; // documents that the engine refuses as they are
 mod rivals; // two processes: who leads, who takes over, and that the one before does no harm
 mod security; // users, rights and keys of a real engine that has them
+mod senders; // several bulk requests at a time
 mod start; // the loop: signals, servers that are away, state that does not fit
 mod support;
 mod sweeps; // truncated tables are looked at a chunk at a time

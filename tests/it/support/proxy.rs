@@ -157,7 +157,6 @@ impl Proxy {
     }
 
     /// Forgets the bulk requests of the past.
-    #[allow(dead_code, reason = "for the torture test")]
     pub fn forget_recorded(&self) {
         self.shared.recorded.lock().unwrap().clear();
     }

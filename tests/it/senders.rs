@@ -1,0 +1,121 @@
+//! Several bulk requests at a time: how many, at what rate, packed how, and what waits for which.
+
+use std::iter::repeat_n;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::proxy::{Fault, Proxy};
+use crate::support::wait::wait_until;
+use crate::support::world::{Running, World};
+
+/// A world of so many films, all pending.
+fn world_of(name: &str, films: usize) -> World {
+    let mut world = World::new(name);
+    world.sql(&format!(
+        "INSERT INTO content.film_work (id, title)
+         SELECT ('00000000-0000-4000-9000-' || lpad(n::text, 12, '0'))::uuid, 'Film ' || n
+         FROM generate_series(1, {films}) AS n"
+    ));
+    world
+}
+
+/// A process that has sent so much, one film a request, that it has as many requests open as it may.
+fn start_warm(world: &mut World, proxy: &Proxy) -> Running {
+    let running =
+        world.spawn(&["start", "--batch-size", "1", "--elasticsearch-url", &proxy.url]);
+    world.wait_in_step();
+    running
+}
+
+/// Looks for a while whether any more bulk requests come.
+#[track_caller]
+fn check_no_more_requests(proxy: &Proxy, count: usize) {
+    thread::sleep(Duration::from_millis(700));
+    assert_eq!(proxy.bulk_requests(), count);
+}
+
+#[test]
+fn as_many_requests_are_open_as_the_settings_say_and_one_more_for_an_edit() {
+    let mut world = world_of("senders_open", 12);
+    let proxy = Proxy::new(&world.engine.url);
+    let running = start_warm(&mut world, &proxy);
+    let before = proxy.bulk_requests();
+    proxy.plan(repeat_n(Fault::HoldRequest, 100));
+    world.sql("UPDATE content.film_work SET title = title || '!'");
+    wait_until("four requests are open", || proxy.bulk_requests() == before + 4);
+    check_no_more_requests(&proxy, before + 4);
+    world.sql("INSERT INTO content.film_work (id, title) VALUES (gen_random_uuid(), 'Late')");
+    proxy.plan([]);
+    proxy.release();
+    world.wait_in_step();
+    running.end();
+    assert_eq!(world.sync(), 0);
+}
+
+/// If the engine were restarted between the two it would take the document, and nobody would delete it again.
+#[test]
+fn a_delete_waits_for_a_document_that_is_on_its_way() {
+    let mut world = world_of("senders_delete", 12);
+    let proxy = Proxy::new(&world.engine.url);
+    let running = start_warm(&mut world, &proxy);
+    let before = proxy.bulk_requests();
+    proxy.plan([Fault::HoldRequest]);
+    world.sql("UPDATE content.film_work SET title = title || '!' WHERE title LIKE 'Film 1%'");
+    wait_until("all but one are acknowledged", || proxy.bulk_requests() == before + 4);
+    world.sql("DELETE FROM content.film_work WHERE title LIKE 'Film 1%'");
+    check_no_more_requests(&proxy, before + 4);
+    proxy.release();
+    world.wait_in_step();
+    running.end();
+    assert_eq!(world.sync(), 0);
+}
+
+#[test]
+fn a_rate_is_kept() {
+    let world = world_of("senders_rate", 200);
+    let started = Instant::now();
+    world.succeed(&["start", "--until-idle", "--rate", "100"]);
+    // A quarter of a second's documents go out at once.
+    assert!(started.elapsed() >= Duration::from_millis(1_700), "{:?}", started.elapsed());
+    let mut world = world;
+    world.check_in_step();
+}
+
+#[test]
+fn requests_are_compressed_if_told_so() {
+    let mut world = world_of("senders_gzip", 300);
+    let proxy = Proxy::new(&world.engine.url);
+    let bytes_of = |proxy: &Proxy| proxy.recorded().iter().map(Vec::len).sum::<usize>();
+    world.succeed(&["start", "--until-idle", "--elasticsearch-url", &proxy.url]);
+    let plain = bytes_of(&proxy);
+    proxy.forget_recorded();
+    world.sql("UPDATE content.film_work SET title = title || '!'");
+    world.succeed(&["start", "--until-idle", "--gzip", "--elasticsearch-url", &proxy.url]);
+    let packed = bytes_of(&proxy);
+    assert!(packed * 4 < plain, "{plain} bytes plain, {packed} packed");
+    let requests = proxy.recorded();
+    let is_packed = |request: &Vec<u8>| {
+        String::from_utf8_lossy(request).to_lowercase().contains("content-encoding: gzip")
+    };
+    assert!(!requests.is_empty() && requests.iter().all(is_packed));
+    world.check_in_step();
+}
+
+#[test]
+fn an_engine_that_is_busy_gets_fewer_requests_at_a_time() {
+    let mut world = world_of("senders_busy", 12);
+    let proxy = Proxy::new(&world.engine.url);
+    let running = start_warm(&mut world, &proxy);
+    let before = proxy.bulk_requests();
+    // Four are refused, and of the rest one at a time is held.
+    proxy.plan(repeat_n(Fault::Status(429), 4).chain(repeat_n(Fault::HoldRequest, 100)));
+    world.sql("UPDATE content.film_work SET title = title || '!'");
+    wait_until("they are tried again", || proxy.bulk_requests() > before + 4);
+    thread::sleep(Duration::from_millis(700));
+    let open = proxy.bulk_requests() - before - 4;
+    assert!((1..=2).contains(&open), "{open} requests are open");
+    proxy.plan([]);
+    proxy.release();
+    world.wait_in_step();
+    running.end();
+}
