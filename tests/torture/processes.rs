@@ -56,7 +56,7 @@ pub fn run(stage: &Stage, mut rng: Rng) {
                 let (name, cause) = draw(&mut rng);
                 cause_fault(stage, &mut rng, name, cause);
             }
-            Mood::LostLead => {
+            Mood::Once => {
                 turn += 1;
                 let (name, cause) = rivals::ONCE[turn % rivals::ONCE.len()];
                 cause_fault(stage, &mut rng, name, cause);
@@ -144,7 +144,7 @@ fn hang_and_kill(stage: &Stage, rng: &mut Rng) {
 }
 
 /// It may meet a proxy that is broken, or a lock: then it is run again until it is done.
-fn init_es(stage: &Stage) {
+pub fn init_es(stage: &Stage) {
     for _ in 0..20 {
         let outcome = stage.children.run(&["init-es"]);
         if outcome.code == Some(0) {

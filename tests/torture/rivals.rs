@@ -8,17 +8,18 @@ use postgres::Error;
 
 use crate::changes::{focus, move_focus, one_of_each};
 use crate::films::{films_delete, films_insert};
-use crate::processes::{Cause, find_leader, kill};
+use crate::processes::{Cause, find_leader, init_es, kill};
 use crate::stage::{Mood, Stage};
 use crate::statements::Reading;
 use crate::support::proxy::{Fault, Proxy};
 
 /// What is seen only where no other fault or change comes after it, in turn.
-pub const ONCE: [(&str, Cause); 4] = [
+pub const ONCE: [(&str, Cause); 5] = [
     ("films deleted that are back", |stage, rng| usurp(stage, rng, delete_late)),
     KILLED,
     ("lead lost unnoticed", |stage, rng| usurp(stage, rng, documents_late)),
     ("lead lost unnoticed", |stage, rng| usurp(stage, rng, deletions_late)),
+    ("init-es before the answer to a request", init_es_before_answer),
 ];
 
 pub const KILLED: (&str, Cause) = ("leader killed between two statements", kill_between_statements);
@@ -97,6 +98,17 @@ fn send_late(
     relay.release();
     if wait_until(300, || proxy.bulk_requests() > requests) {
         stage.history.count("sent after the lead was lost", &format!("{reading:?}"));
+        stage.set_mood(Mood::Nothing);
+    }
+}
+
+/// What was read for the former index is answered when there is another one, which has nothing yet.
+fn init_es_before_answer(stage: &Stage, rng: &mut Rng) {
+    stage.plan(&[Fault::SlowAnswer(Duration::from_secs(6))]);
+    let requests = stage.bulk_requests();
+    if wait_until(1_500, || stage.bulk_requests() > requests) {
+        move_focus(rng);
+        init_es(stage);
         stage.set_mood(Mood::Nothing);
     }
 }
