@@ -10,10 +10,14 @@ use crate::rivals::wait_until;
 use crate::stage::Stage;
 use crate::support::proxy::Fault;
 
-/// A film is edited once more while its document is under way.
+/// A film is edited whose document the engine puts off, or edited once more while its document is under way.
 pub fn edit_amid_request(stage: &Stage, rng: &mut Rng) {
     let Some(mut client) = stage.connect() else { return };
     let result = draw(&mut client).and_then(|film| {
+        if rng.u8(..3) == 0 {
+            stage.plan(&[Fault::HalfOfItems(429, "es_rejected_execution_exception")]);
+            return client.batch_execute(&edit(&film, rng));
+        }
         let requests = stage.bulk_requests();
         stage.plan(&[Fault::SlowAnswer(Duration::from_millis(rng.u64(200..600)))]);
         client.batch_execute(&edit(&film, rng))?;

@@ -50,7 +50,7 @@ pub fn run(stage: &Stage, mut rng: Rng) {
             (Mood::Rebuilds, 1..5) => break_new_index(stage, &mut rng),
             (Mood::Anything, 4) => take_away(stage, &mut rng),
             (Mood::Anything, _) => write_by_hand(stage, &mut rng, &mut to_follow),
-            (Mood::LostLead | Mood::Rebuilds | Mood::Restart | Mood::Nothing, _) => (),
+            (Mood::Once | Mood::Rebuilds | Mood::Restart | Mood::Nothing, _) => (),
         }
         while !to_follow.is_empty() {
             follow(stage, &mut to_follow);

@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use crate::index::{drop_index, remake_index, remove_alias};
 use crate::rebuilds::{rebuild_and_leave, rebuild_and_search};
-use crate::rivals::{kill_between_statements, usurp, wait_until};
+use crate::rivals::{self, KILLED, wait_until};
 use crate::servers::Schedule;
 use crate::stage::{Mood, Stage};
 use crate::support::proxy::Fault;
@@ -24,8 +24,8 @@ const KINDS: [(&str, u32, Cause); 17] = [
     ("leader frozen", 5, |stage, rng| freeze(stage, rng, &leader(stage))),
     ("standby frozen", 1, |stage, rng| freeze(stage, rng, &standby(stage))),
     ("sessions ended", 5, end_sessions),
-    LOST_LEAD,
-    KILLED,
+    ("lead lost unnoticed", 4, |stage, rng| rivals::ONCE[rng.usize(2..4)].1(stage, rng)),
+    (KILLED.0, 3, KILLED.1),
     ("request hangs, leader killed", 2, hang_and_kill),
     ("init-es beside the leader", 2, |stage, _| init_es(stage)),
     ("init-es beside a request", 3, init_es_beside_request),
@@ -37,12 +37,9 @@ const KINDS: [(&str, u32, Cause); 17] = [
     ("rebuild asked for", 4, rebuild_and_leave),
 ];
 
-const LOST_LEAD: (&str, u32, Cause) = ("lead lost unnoticed", 4, usurp);
-const KILLED: (&str, u32, Cause) =
-    ("leader killed between two statements", 3, kill_between_statements);
-
 /// Breaks things until the end.
 pub fn run(stage: &Stage, mut rng: Rng) {
+    let mut turn = rng.usize(..rivals::ONCE.len());
     let mut schedule = Schedule::new(stage, &mut rng);
     while !stage.has_ended() {
         stage.pause(&mut rng, 200, if stage.mood() == Mood::Anything { 2_500 } else { 1_000 });
@@ -59,8 +56,9 @@ pub fn run(stage: &Stage, mut rng: Rng) {
                 let (name, cause) = draw(&mut rng);
                 cause_fault(stage, &mut rng, name, cause);
             }
-            Mood::LostLead => {
-                let (name, _, cause) = if rng.bool() { KILLED } else { LOST_LEAD };
+            Mood::Once => {
+                turn += 1;
+                let (name, cause) = rivals::ONCE[turn % rivals::ONCE.len()];
                 cause_fault(stage, &mut rng, name, cause);
             }
             Mood::Rebuilds => cause_fault(stage, &mut rng, "rebuild", rebuild_and_search),
@@ -146,7 +144,7 @@ fn hang_and_kill(stage: &Stage, rng: &mut Rng) {
 }
 
 /// It may meet a proxy that is broken, or a lock: then it is run again until it is done.
-fn init_es(stage: &Stage) {
+pub fn init_es(stage: &Stage) {
     for _ in 0..20 {
         let outcome = stage.children.run(&["init-es"]);
         if outcome.code == Some(0) {

@@ -8,37 +8,52 @@ use postgres::Error;
 
 use crate::changes::{focus, move_focus, one_of_each};
 use crate::films::{films_delete, films_insert};
-use crate::processes::{find_leader, kill};
+use crate::processes::{Cause, find_leader, init_es, kill};
 use crate::stage::{Mood, Stage};
 use crate::statements::Reading;
 use crate::support::proxy::{Fault, Proxy};
 
+/// What is seen only where no other fault or change comes after it, in turn.
+pub const ONCE: [(&str, Cause); 5] = [
+    ("films deleted that are back", |stage, rng| usurp(stage, rng, delete_late)),
+    KILLED,
+    ("lead lost unnoticed", |stage, rng| usurp(stage, rng, documents_late)),
+    ("lead lost unnoticed", |stage, rng| usurp(stage, rng, deletions_late)),
+    ("init-es before the answer to a request", init_es_before_answer),
+];
+
+pub const KILLED: (&str, Cause) = ("leader killed between two statements", kill_between_statements);
+
 /// A leader that is about to send is held back, and its session ends without its knowing. Another process
 /// takes the lead and goes on with the same films; then the first one sends.
-pub fn usurp(stage: &Stage, rng: &mut Rng) {
-    let Some(slot) = find_leader(stage) else { return };
-    let (relay, rival) = (&stage.relays[slot], &stage.proxies[1 - slot]);
-    match rng.u8(..6) {
-        0..2 => {
-            relay.hold(Reading::Documents);
-            send_late(stage, rng, slot, Reading::Documents, |rng| is_under_way(stage, rng, rival));
-        }
-        2 => {
-            relay.hold(Reading::Deletions);
-            send_late(stage, rng, slot, Reading::Deletions, |rng| is_under_way(stage, rng, rival));
-        }
-        3 => {
-            relay.hold(Reading::Deletions);
-            send_late(stage, rng, slot, Reading::Deletions, |rng| has_done_all(stage, rng, rival));
-        }
-        // Where somebody else has locked one of them nothing is done.
-        _ => drop(delete_late(stage, rng, slot)),
+fn usurp(stage: &Stage, rng: &mut Rng, send: fn(&Stage, &mut Rng, usize)) {
+    if let Some(slot) = find_leader(stage) {
+        send(stage, rng, slot);
+        stage.relays[slot].release();
     }
-    relay.release();
+}
+
+fn documents_late(stage: &Stage, rng: &mut Rng, slot: usize) {
+    let rival = &stage.proxies[1 - slot];
+    stage.relays[slot].hold(Reading::Documents);
+    send_late(stage, rng, slot, Reading::Documents, |rng| is_under_way(stage, rng, rival));
+}
+
+fn deletions_late(stage: &Stage, rng: &mut Rng, slot: usize) {
+    let rival = &stage.proxies[1 - slot];
+    stage.relays[slot].hold(Reading::Deletions);
+    send_late(stage, rng, slot, Reading::Deletions, |rng| {
+        if rng.bool() { is_under_way(stage, rng, rival) } else { has_done_all(stage, rng, rival) }
+    });
+}
+
+/// Where somebody else has locked one of the films nothing is done.
+fn delete_late(stage: &Stage, rng: &mut Rng, slot: usize) {
+    drop(try_delete_late(stage, rng, slot));
 }
 
 /// Films are deleted by the leader that has lost its lead when they are back and indexed again.
-fn delete_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error> {
+fn try_delete_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error> {
     let Some(mut client) = stage.connect() else { return Ok(()) };
     let (insert, delete) = (films_insert(rng).join("; "), films_delete());
     let is_settled = format!(
@@ -87,6 +102,17 @@ fn send_late(
     }
 }
 
+/// What was read for the former index is answered when there is another one, which has nothing yet.
+fn init_es_before_answer(stage: &Stage, rng: &mut Rng) {
+    stage.plan(&[Fault::SlowAnswer(Duration::from_secs(6))]);
+    let requests = stage.bulk_requests();
+    if wait_until(1_500, || stage.bulk_requests() > requests) {
+        move_focus(rng);
+        init_es(stage);
+        stage.set_mood(Mood::Nothing);
+    }
+}
+
 /// Statements before which a leader is killed.
 const STATEMENTS: [&str; 8] = [
     "etl.expand_fan_outs",
@@ -100,7 +126,7 @@ const STATEMENTS: [&str; 8] = [
 ];
 
 /// The leader is killed between two statements, when there is something of each kind to be done.
-pub fn kill_between_statements(stage: &Stage, rng: &mut Rng) {
+fn kill_between_statements(stage: &Stage, rng: &mut Rng) {
     let (Some(slot), Some(mut client)) = (find_leader(stage), stage.connect()) else { return };
     let relay = &stage.relays[slot];
     let word = rng.choice(STATEMENTS).expect("some statements");

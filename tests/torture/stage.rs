@@ -21,8 +21,8 @@ pub enum Mood {
     Anything,
     /// Requests arrive late, in the term in which they were sent.
     LateRequests,
-    /// A lead is lost unnoticed, once.
-    LostLead,
+    /// One fault of those that are seen only where nothing comes after.
+    Once,
     /// New indices are made beside the live ones, and nobody takes an index away.
     Rebuilds,
     /// A server is restarted, once, in runs that are long enough.
@@ -44,14 +44,15 @@ impl Moods {
         Self { is_long, left: Vec::new(), count: 0 }
     }
 
-    /// Draws the next one. The first four are different ones, and so are they among each eight, or ten.
+    /// Draws the next one. The first four are different ones, and so are they among each nine, or eleven.
     pub fn next(&mut self, rng: &mut Rng) -> Mood {
         if self.left.is_empty() {
-            let mut others = vec![Mood::Anything, Mood::Rebuilds, Mood::LostLead, Mood::LostLead];
+            let mut others = vec![Mood::Anything, Mood::Rebuilds];
+            others.extend([Mood::Once; 3]);
             if self.is_long {
                 others.extend([Mood::Restart; 2]);
             }
-            let mut each = [Mood::Anything, Mood::Rebuilds, Mood::LostLead, Mood::LateRequests];
+            let mut each = [Mood::Anything, Mood::Rebuilds, Mood::Once, Mood::LateRequests];
             rng.shuffle(&mut others);
             rng.shuffle(&mut each);
             self.left = [&others[..], &each].concat();
