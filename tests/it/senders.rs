@@ -21,8 +21,7 @@ fn world_of(name: &str, films: usize) -> World {
 
 /// A process that has sent so much, one film a request, that it has as many requests open as it may.
 fn start_warm(world: &mut World, proxy: &Proxy) -> Running {
-    let running =
-        world.spawn(&["start", "--batch-size", "1", "--elasticsearch-url", &proxy.url]);
+    let running = world.spawn(&["start", "--batch-size", "1", "--elasticsearch-url", &proxy.url]);
     world.wait_in_step();
     running
 }
@@ -40,13 +39,29 @@ fn as_many_requests_are_open_as_the_settings_say_and_one_more_for_an_edit() {
     let proxy = Proxy::new(&world.engine.url);
     let running = start_warm(&mut world, &proxy);
     let before = proxy.bulk_requests();
-    proxy.plan(repeat_n(Fault::HoldRequest, 100));
+    let second = Fault::SlowAnswer(Duration::from_secs(2));
+    proxy.plan(
+        repeat_n(Fault::HoldRequest, 3).chain([second]).chain(repeat_n(Fault::HoldRequest, 99)),
+    );
     world.sql("UPDATE content.film_work SET title = title || '!'");
     wait_until("four requests are open", || proxy.bulk_requests() == before + 4);
     check_no_more_requests(&proxy, before + 4);
-    world.sql("INSERT INTO content.film_work (id, title) VALUES (gen_random_uuid(), 'Late')");
+    // When one of them is answered another page goes out, and the edit beside it.
+    world.sql("INSERT INTO content.film_work (id, title) VALUES (gen_random_uuid(), 'Edit')");
+    wait_until("six have been sent", || proxy.bulk_requests() == before + 6);
+    check_no_more_requests(&proxy, before + 6);
     proxy.plan([]);
     proxy.release();
+    end_when_stamped(&mut world, running);
+}
+
+/// Ends a process that has done everything.
+#[track_caller]
+fn end_when_stamped(world: &mut World, running: Running) {
+    world.wait_for_row(
+        "SELECT FROM (SELECT count(*) AS pending FROM content.film_work WHERE indexed_at IS NULL) AS films
+         WHERE pending = 0",
+    );
     world.wait_in_step();
     running.end();
     assert_eq!(world.sync(), 0);
@@ -65,9 +80,7 @@ fn a_delete_waits_for_a_document_that_is_on_its_way() {
     world.sql("DELETE FROM content.film_work WHERE title LIKE 'Film 1%'");
     check_no_more_requests(&proxy, before + 4);
     proxy.release();
-    world.wait_in_step();
-    running.end();
-    assert_eq!(world.sync(), 0);
+    end_when_stamped(&mut world, running);
 }
 
 #[test]
@@ -116,6 +129,5 @@ fn an_engine_that_is_busy_gets_fewer_requests_at_a_time() {
     assert!((1..=2).contains(&open), "{open} requests are open");
     proxy.plan([]);
     proxy.release();
-    world.wait_in_step();
-    running.end();
+    end_when_stamped(&mut world, running);
 }
