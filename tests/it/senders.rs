@@ -4,7 +4,7 @@ use std::iter::repeat_n;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::proxy::{Fault, Proxy};
+use crate::support::proxy::{Fault, Proxy, split_operations};
 use crate::support::wait::wait_until;
 use crate::support::world::{Running, World};
 
@@ -74,11 +74,18 @@ fn a_delete_waits_for_a_document_that_is_on_its_way() {
     let proxy = Proxy::new(&world.engine.url);
     let running = start_warm(&mut world, &proxy);
     let before = proxy.bulk_requests();
-    proxy.plan([Fault::HoldRequest]);
-    world.sql("UPDATE content.film_work SET title = title || '!' WHERE title LIKE 'Film 1%'");
-    wait_until("all but one are acknowledged", || proxy.bulk_requests() == before + 4);
-    world.sql("DELETE FROM content.film_work WHERE title LIKE 'Film 1%'");
-    check_no_more_requests(&proxy, before + 4);
+    // The document of the first film is on its way, and those of the others come one after the other.
+    let slow = repeat_n(Fault::SlowAnswer(Duration::from_millis(500)), 11);
+    proxy.plan([Fault::HoldRequest].into_iter().chain(slow));
+    world.sql("UPDATE content.film_work SET title = title || '!'");
+    wait_until("four requests are open", || proxy.bulk_requests() >= before + 4);
+    world.sql("DELETE FROM content.film_work WHERE title = 'Film 1!'");
+    wait_until("the others are sent", || proxy.bulk_requests() > before + 5);
+    thread::sleep(Duration::from_millis(1_500));
+    let is_delete = |request: &Vec<u8>| {
+        split_operations(request).1.iter().any(|operation| operation.starts_with(b"{\"delete\""))
+    };
+    assert!(!proxy.recorded().iter().any(is_delete), "the delete did not wait");
     proxy.release();
     end_when_stamped(&mut world, running);
 }
