@@ -145,6 +145,12 @@ pub fn measure_during_load(settings: &Settings, world: &World, report: &mut Repo
     let started = text(&mut client, "SELECT clock_timestamp()::text");
     let stop = AtomicBool::new(false);
     let program = Program::spawn(world, &["start"]);
+    // What is edited before the load begins is a part of it.
+    let has_begun = "SELECT (EXISTS (SELECT FROM content.film_work WHERE indexed_at IS NOT NULL))::integer::float8";
+    let deadline = Instant::now() + limit;
+    while number(&mut client, has_begun) < 1.0 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(10));
+    }
     thread::scope(|scope| {
         scope.spawn(|| editor.edit_until(Duration::from_millis(40), &stop));
         let is_loading = format!(
