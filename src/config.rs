@@ -20,7 +20,7 @@ use crate::postgres::DatabaseUrl;
 use crate::sync::limits::Limits;
 
 pub use self::mapping::MappingArgs;
-pub use self::values::{Bytes, Count, Few, Pause};
+pub use self::values::{Bytes, Count, Pause};
 
 /// How to reach PostgreSQL.
 #[derive(Debug, Args)]
@@ -177,6 +177,9 @@ pub struct PaceArgs {
     poll_interval: String,
 }
 
+/// More threads than this do not send more.
+const SENDERS_MAX: usize = 64;
+
 /// What [`PaceArgs`] mean.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -196,14 +199,15 @@ impl PaceArgs {
         let rows: Option<Count> = mistakes.parse("--batch-size (ETL_BATCH_SIZE)", &self.batch_size);
         let bytes: Option<Bytes> =
             mistakes.parse("--bulk-bytes (ETL_BULK_BYTES)", &self.bulk_bytes);
-        let senders: Option<Few> = mistakes.parse("--senders (ETL_SENDERS)", &self.senders);
+        let senders: Option<Count<SENDERS_MAX>> =
+            mistakes.parse("--senders (ETL_SENDERS)", &self.senders);
         let rate = match &*self.rate {
             "" => Some(None),
-            rate => mistakes.parse("--rate (ETL_RATE)", rate).map(|Count(rate)| Some(rate)),
+            rate => mistakes.parse("--rate (ETL_RATE)", rate).map(|Count(rate): Count| Some(rate)),
         };
         let pause: Option<Pause> =
             mistakes.parse("--poll-interval (ETL_POLL_INTERVAL)", &self.poll_interval);
-        let ((Count(rows), Bytes(bulk_bytes)), (Few(open_requests), rate)) =
+        let ((Count(rows), Bytes(bulk_bytes)), (Count(open_requests), rate)) =
             rows.zip(bytes).zip(senders.zip(rate))?;
         // Several requests a second, so that an edit does not wait for its turn for longer.
         let batch_rows = rate.map_or(rows, |rate| rows.min(rate.div_ceil(4)));

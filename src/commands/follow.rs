@@ -97,7 +97,7 @@ impl Follow {
         let Self { url, elasticsearch, kinds, .. } = self;
         // All of them may be lost at once.
         for _ in kinds {
-            match Session::begin(url, (elasticsearch, senders), leadership, kinds, limits) {
+            match Session::begin(url, senders, leadership, kinds, limits) {
                 Err(Error::IndexLost { kind, what }) if self.rebuild_lost_index => {
                     warn!("{what}: making a new one");
                     replace_lost_index(url, elasticsearch, kind)?;
@@ -105,7 +105,7 @@ impl Follow {
                 result => return result,
             }
         }
-        Session::begin(url, (elasticsearch, senders), leadership, kinds, limits)
+        Session::begin(url, senders, leadership, kinds, limits)
     }
 
     /// Waits until this process leads. Returns nothing if the goal is reached without that.

@@ -3,32 +3,17 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A whole number above zero, or why it is not one.
+/// A whole number from 1 to `MAX`, or why it is not one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Count(pub usize);
+pub struct Count<const MAX: usize = 1_000_000>(pub usize);
 
-impl FromStr for Count {
-    type Err = &'static str;
+impl<const MAX: usize> FromStr for Count<MAX> {
+    type Err = String;
 
     fn from_str(raw: &str) -> Result<Self, Self::Err> {
         match raw.parse() {
-            Ok(count @ 1..=1_000_000) => Ok(Self(count)),
-            _ => Err("is not a whole number from 1 to 1000000"),
-        }
-    }
-}
-
-/// A number of things that are at work at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Few(pub usize);
-
-impl FromStr for Few {
-    type Err = &'static str;
-
-    fn from_str(raw: &str) -> Result<Self, Self::Err> {
-        match raw.parse() {
-            Ok(count @ 1..=64) => Ok(Self(count)),
-            _ => Err("is not a whole number from 1 to 64"),
+            Ok(count) if (1..=MAX).contains(&count) => Ok(Self(count)),
+            _ => Err(format!("is not a whole number from 1 to {MAX}")),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::postgres::pending::{PageLimits, Position, Selection, find_last_pendin
 use crate::postgres::rejected::{Rejection, reject};
 use crate::postgres::stamp::{AsRead, stamp, touch};
 use crate::sync::answers::{Answered, Answers};
+use crate::sync::limits::Limits;
 use crate::sync::page::{Page, load_page};
 use crate::sync::sending::Sent;
 use crate::sync::session::Session;
@@ -89,16 +90,17 @@ impl Batch {
 /// Returns an error if either side fails. What was acknowledged until then is stamped, or is sent
 /// again, which does no harm.
 pub fn index_batch(session: &mut Session, kind: Kind) -> Result<Batch, Error> {
-    let rows = session.limits.batch_rows;
+    let Limits { batch_rows: rows, open_requests: open_max, .. } = session.limits;
     let mut batch = Batch::default();
     if let Some(pass) = session.reading(kind).pass {
         let fresh = read(session, kind, pass.horizon, rows.div_ceil(2))?;
-        batch.add(index_page(session, kind, fresh, Room::Reserved)?);
+        // One more than usual: an edit does not wait behind a load.
+        batch.add(index_page(session, kind, fresh, open_max + 1)?);
         let backlog = read(session, kind, pass.position, rows)?;
         let last = backlog.rows.last().map(position_of);
         session.reading(kind).pass = last.map(|position| Pass { position, ..pass });
         if last.is_some() {
-            batch.add(index_page(session, kind, backlog, Room::Usual)?);
+            batch.add(index_page(session, kind, backlog, open_max)?);
             return Ok(Batch { is_full: true, ..batch });
         }
     }
@@ -112,20 +114,11 @@ pub fn index_batch(session: &mut Session, kind: Kind) -> Result<Batch, Error> {
         None => None,
     };
     let is_full = page.rows.len() >= rows;
-    batch.add(index_page(session, kind, page, Room::Usual)?);
+    batch.add(index_page(session, kind, page, open_max)?);
     if !is_full {
         batch.add(settle_open(session, 0)?);
     }
     Ok(Batch { is_full, ..batch })
-}
-
-/// How many requests may be open when one more is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Room {
-    /// As many as the limits say.
-    Usual,
-    /// One more: an edit does not wait behind a load.
-    Reserved,
 }
 
 fn position_of(row: &AsRead) -> Position {
@@ -149,8 +142,14 @@ fn read(
     load_page(conn, kind, &Selection::Pending { after, except }, limits, is_unanswered)
 }
 
-/// Writes down once more what was answered before, and has the others sent. What is answered meanwhile is settled.
-fn index_page(session: &mut Session, kind: Kind, page: Page, room: Room) -> Result<Batch, Error> {
+/// Writes down once more what was answered before, and has the others sent, with at most so many requests open. What
+/// is answered meanwhile is settled.
+fn index_page(
+    session: &mut Session,
+    kind: Kind,
+    page: Page,
+    open_max: usize,
+) -> Result<Batch, Error> {
     let mut known = Answers::default();
     if page.to_send.len() < page.rows.len() {
         let reading = session.reading(kind);
@@ -165,7 +164,6 @@ fn index_page(session: &mut Session, kind: Kind, page: Page, room: Room) -> Resu
     let mut first = 0;
     while first < page.to_send.len() {
         let end = page.body.end_of_part(first, session.limits.bulk_bytes);
-        let open_max = session.limits.open_requests + usize::from(room == Room::Reserved);
         batch.add(settle_open(session, open_max - 1)?);
         session.hand_out(kind, &page, first..end);
         batch.has_sent = true;

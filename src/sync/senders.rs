@@ -75,7 +75,7 @@ impl Way {
 /// Operations that are to be sent.
 #[derive(Debug)]
 pub(super) struct Request {
-    /// One way for each index, one after the other: the next one only if this one has answered.
+    /// One way for each index, see [`send_each_way`].
     pub ways: Vec<Way>,
     /// Where they are.
     pub page: Arc<Page>,
@@ -89,6 +89,7 @@ pub(super) type Answer = Vec<Result<Vec<Outcome>, Error>>;
 /// Threads that send.
 #[derive(Debug)]
 pub struct Senders {
+    elasticsearch: Elasticsearch,
     requests: Sender<(u64, Request)>,
     answers: Receiver<(u64, Answer)>,
     threads: Vec<JoinHandle<()>>,
@@ -109,7 +110,13 @@ impl Senders {
             thread::spawn(move || send_each(&elasticsearch, &to_send, &answered))
         };
         let threads = (0..count).map(start).collect();
-        Self { requests, answers, threads, last_number: Cell::new(0), rate }
+        let (elasticsearch, last_number) = (elasticsearch.clone(), Cell::new(0));
+        Self { elasticsearch, requests, answers, threads, last_number, rate }
+    }
+
+    /// Returns the engine that they send to, for all other requests.
+    pub(super) fn elasticsearch(&self) -> &Elasticsearch {
+        &self.elasticsearch
     }
 
     /// Waits until so many more operations may be sent.
@@ -161,13 +168,23 @@ fn send_each(
 
 impl Request {
     fn carry_out(self, elasticsearch: &Elasticsearch) -> Answer {
-        let mut answer = Answer::new();
-        for way in &self.ways {
-            answer.push(way.send_all(elasticsearch, &self.page.body, self.range.clone()));
-            if answer.last().is_some_and(Result::is_err) {
-                break;
-            }
-        }
-        answer
+        send_each_way(&self.ways, |way| {
+            way.send_all(elasticsearch, &self.page.body, self.range.clone())
+        })
     }
+}
+
+/// Sends by one way after the other, the next one only if this one has answered.
+pub(super) fn send_each_way(
+    ways: &[Way],
+    send: impl Fn(&Way) -> Result<Vec<Outcome>, Error>,
+) -> Answer {
+    let mut answer = Answer::new();
+    for way in ways {
+        answer.push(send(way));
+        if answer.last().is_some_and(Result::is_err) {
+            break;
+        }
+    }
+    answer
 }

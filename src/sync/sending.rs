@@ -12,7 +12,7 @@ use crate::postgres::rebuild::note_trouble;
 use crate::postgres::stamp::AsRead;
 use crate::sync::page::Page;
 use crate::sync::rebuild;
-use crate::sync::senders::{Answer, Request, Way};
+use crate::sync::senders::{Answer, Request, Way, send_each_way};
 use crate::sync::session::Session;
 
 /// A request that is open.
@@ -73,13 +73,7 @@ impl Session<'_> {
     /// Sends operations, and waits for the answer. Returns an outcome for each.
     pub(super) fn send(&mut self, kind: Kind, body: BulkPart<'_>) -> Result<Vec<Outcome>, Error> {
         self.senders.wait_for_turn(body.operations());
-        let mut answer = Answer::new();
-        for way in self.ways(kind) {
-            answer.push(way.send(self.elasticsearch, body));
-            if answer.last().is_some_and(Result::is_err) {
-                break;
-            }
-        }
+        let answer = send_each_way(&self.ways(kind), |way| way.send(self.elasticsearch, body));
         self.combine(kind, answer)
     }
 

@@ -104,11 +104,12 @@ impl<'a> Session<'a> {
     /// Returns an error if they do not fit, or if either side fails. Nothing has been sent then.
     pub fn begin(
         url: &DatabaseUrl,
-        (elasticsearch, senders): (&'a Elasticsearch, &'a Senders),
+        senders: &'a Senders,
         leadership: &'a Leadership,
         kinds: &[Kind],
         limits: Limits,
     ) -> Result<Self, Error> {
+        let elasticsearch = senders.elasticsearch();
         let mut conn = connect(url, "etl")?;
         if !leadership.is_confirmed(&mut conn)? {
             return Err(lost_lead());

@@ -93,7 +93,6 @@ fn compare(
     filling: &mut Filling,
     Count { before, documents, after }: &Count,
 ) -> Result<Comparison, Error> {
-    let name = &filling.index_name;
     let unsettled = before.unsettled.max(after.unsettled);
     let least = before.rows.min(after.rows) - unsettled;
     let most = before.rows.max(after.rows) + unsettled;
@@ -108,16 +107,14 @@ fn compare(
             kind.table()
         )));
     }
+    let name = &filling.index_name;
     if !session.elasticsearch.keeps_sources(name)? {
         info!(
             "compared {documents} documents of {kind} by number alone: the index {name} does not keep them as they were sent (`_source`)"
         );
         return Ok(Comparison::Same);
     }
-    let mut ids = load_random(&mut session.conn, kind, SAMPLE)?;
-    ids.extend(filling.different.keys());
-    let compared = ids.len();
-    let wrong = find_wrong(session, kind, name, ids)?;
+    let (wrong, compared) = find_wrong_of_sample(session, kind, filling)?;
     info!("compared {documents} documents of {kind} by number and {compared} by content");
     // Links and genres that nobody has looked at yet make documents differ. If it is something else, they are
     // right in both indices the next time.
@@ -137,6 +134,19 @@ fn compare(
         )),
         Some(_) => Comparison::Unclear,
     })
+}
+
+/// Compares the contents of a random sample and of what was different the last time. Returns the rows of those
+/// that are wrong, and of how many it was looked at.
+fn find_wrong_of_sample(
+    session: &mut Session,
+    kind: Kind,
+    filling: &Filling,
+) -> Result<(Vec<AsRead>, usize), Error> {
+    let mut ids = load_random(&mut session.conn, kind, SAMPLE)?;
+    ids.extend(filling.different.keys());
+    let compared = ids.len();
+    Ok((find_wrong(session, kind, &filling.index_name, ids)?, compared))
 }
 
 /// Finds the settled rows whose documents in an index are not what they give.
