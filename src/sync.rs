@@ -25,6 +25,8 @@ mod sending;
 pub mod session;
 pub mod touches;
 
+use std::time::Duration;
+
 use crate::error::Error;
 use crate::kind::Kind;
 use crate::postgres::outbox::{Queue, discard};
@@ -82,7 +84,7 @@ pub fn step(session: &mut Session) -> Result<Step, Error> {
     session.check_binding_now_and_then()?;
     let mut done = Done::default();
     if work.is_none() {
-        done.add(batch::settle_open(session, 0)?);
+        done.add(batch::settle_all(session)?);
         session.end_of_queues()?;
     } else {
         do_work(session, &work, &mut done)?;
@@ -97,6 +99,7 @@ pub fn step(session: &mut Session) -> Result<Step, Error> {
             }
         }
     }
+    done.has_sent |= !session.open.is_empty();
     Ok(done.into_step(is_idle))
 }
 
@@ -115,13 +118,18 @@ fn do_work(session: &mut Session, work: &Work, done: &mut Done) -> Result<(), Er
     if ["sweep", "fan_out", "touch"].iter().any(|op| work.has_any(op)) {
         done.entries += touches::touch_for_a_while(session)?;
     }
-    for kind in session.kinds() {
+    for kind in session.kinds_in_turn() {
         index_kind(session, kind, work, done)?;
     }
     // Those who are in no hurry have their turn when the pages have room.
+    let mut touched = 0;
     if work.has_any(Queue::Later.op()) && !done.has_full_page {
-        done.entries += touches::touch_chunks(session, Queue::Later)?;
+        touched = touches::touch_chunks(session, Queue::Later)?;
+        done.entries += touched;
     }
+    // As long as there is more to hand out, an answer is not waited for.
+    let patience = if done.has_sent || touched > 0 { Duration::ZERO } else { batch::PATIENCE };
+    done.add(batch::settle_answered(session, patience)?);
     Ok(())
 }
 
@@ -134,21 +142,21 @@ fn index_kind(
 ) -> Result<(), Error> {
     // What was touched just now is pending, too.
     if work.has("pending", kind) || done.entries > 0 {
-        let batch = batch::index_batch(session, kind)?;
-        if !batch.is_full && batch.failure.is_none() {
-            session.end_loading(kind)?;
+        let mut batch = batch::index_batch(session, kind)?;
+        if !batch.is_full && session.is_loading(kind) {
+            batch.add(batch::settle_all(session)?);
+            if batch.failure.is_none() {
+                session.end_loading(kind)?;
+            }
         }
         done.add(batch);
-    }
-    if work.has("tombstone", kind) || work.has("purge", kind) {
-        // A document that is on its way may be of a row that is deleted by now. If the engine is restarted
-        // between the two it has forgotten the version of the delete, and would take the document.
-        done.add(batch::settle_open(session, 0)?);
     }
     if work.has("tombstone", kind) {
         done.documents += put_off(&mut done.failure, deletions::bury(session, kind))?;
     }
     if work.has("purge", kind) {
+        // Documents on their way may be of rows that are gone, see `deletions::bury`.
+        done.add(batch::settle_all(session)?);
         done.entries += put_off(&mut done.failure, deletions::purge(session, kind))?;
     }
     Ok(())

@@ -50,6 +50,12 @@ pub struct Follow {
 /// been killed may take a moment to end.
 const STANDBY_PAUSE: Duration = Duration::from_secs(1);
 
+/// For so long after a change the next one is looked for more often …
+const LIVELY: Duration = Duration::from_secs(2);
+
+/// … by this factor: who edits a row is likely to edit another one.
+const LIVELY_LOOKS: u32 = 5;
+
 /// How often a standby says who leads.
 const STANDBY_REPORT: Duration = Duration::from_secs(30);
 
@@ -183,6 +189,7 @@ impl Loop<'_> {
         let Follow { pace: Pace { limits, poll_interval, .. }, goal, .. } = self.follow;
         let mut session = self.follow.begin(&self.senders, leadership, self.limits)?;
         let mut progress = Progress::new();
+        let mut last_change: Option<Instant> = None;
         loop {
             let started = Instant::now();
             let done = step(&mut session)?;
@@ -197,6 +204,7 @@ impl Loop<'_> {
                         session.set_limits(self.limits);
                     }
                     progress.add(started, documents, || session.count_pending());
+                    last_change = Some(Instant::now());
                 }
                 Step::Partial { documents, failure } => {
                     if failure.is_busy() {
@@ -218,7 +226,8 @@ impl Loop<'_> {
                 return Ok(());
             }
             if is_idle {
-                thread::sleep(*poll_interval);
+                let is_lively = last_change.is_some_and(|at| at.elapsed() < LIVELY);
+                session.wait_for_work(*poll_interval / if is_lively { LIVELY_LOOKS } else { 1 })?;
             }
         }
     }

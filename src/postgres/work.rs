@@ -1,13 +1,18 @@
 //! The look for work: what is pending, in one statement that costs the same on an idle catalogue
 //! of a thousand films and of ten million.
+//!
+//! Or nearly: right after a load, and until autovacuum has come, the database index of pending rows has dead
+//! entries of all of them, which a look from its start has to pass. So most looks of an idle process are for what
+//! was touched lately.
 
+use diesel::data_types::PgTimestamp;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Text};
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz};
 
-use super::pending::PENDING;
+use super::pending::{PENDING, Position};
 use super::related::NOTED;
 use super::statement::statement;
-use super::{Connection, Error};
+use super::{Connection, Error, Timestamp};
 use crate::kind::Kind;
 
 /// What there is to do, and under which epoch it was seen.
@@ -16,6 +21,9 @@ pub struct Work {
     /// The epoch of the term.
     #[diesel(sql_type = BigInt)]
     pub epoch: i64,
+    /// When it was looked for, by PostgreSQL's clock.
+    #[diesel(sql_type = Timestamptz)]
+    pub looked_at: Timestamp,
     /// The queues that are not empty, each by its name and table.
     #[diesel(sql_type = Array<Text>)]
     queues: Vec<String>,
@@ -42,13 +50,48 @@ impl Work {
     }
 }
 
-/// Looks for work, from the start of every queue: for the kinds that are kept, and without what is waiting
-/// for others that have an index (`bound`) to be kept again.
+/// For which kinds is looked.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// Those that are kept.
+    pub kept: &'a [Kind],
+    /// Those that have an index. What waits for one of them to be kept again is no work.
+    pub bound: &'a [Kind],
+    /// Those whose pending rows are being read anyway. They count as pending, and are not looked for: the dead
+    /// entries of all that has been stamped lie before them.
+    pub in_backlog: &'a [Kind],
+}
+
+/// Looks for work, from the start of every queue.
 ///
 /// # Errors
 ///
 /// Returns an error if the statement fails.
-pub fn load_work(conn: &mut Connection, kept: &[Kind], bound: &[Kind]) -> Result<Work, Error> {
+pub fn load_work(conn: &mut Connection, scope: Scope<'_>) -> Result<Work, Error> {
+    load_work_since(conn, scope, Position::START.touched_at)
+}
+
+/// The same, but of the rows only those that were touched since a second before the last look. One that becomes
+/// visible later than that, as its transaction was long or the clock was set back, is missed.
+///
+/// # Errors
+///
+/// Returns an error if the statement fails.
+pub fn load_recent_work(
+    conn: &mut Connection,
+    scope: Scope<'_>,
+    looked_at: Timestamp,
+) -> Result<Work, Error> {
+    const SECOND: i64 = 1_000_000;
+    load_work_since(conn, scope, PgTimestamp(looked_at.0.saturating_sub(SECOND)))
+}
+
+fn load_work_since(
+    conn: &mut Connection,
+    scope: Scope<'_>,
+    since: Timestamp,
+) -> Result<Work, Error> {
+    let Scope { kept, bound, in_backlog } = scope;
     // Each look reads one entry of a database index made for it. ORDER BY, and not EXISTS alone,
     // so that no plan reads a table full of dead rows from its beginning.
     let exists = |name: &str, table: &str, condition: &str, order: &str| {
@@ -59,14 +102,19 @@ pub fn load_work(conn: &mut Connection, kept: &[Kind], bound: &[Kind]) -> Result
         )
     };
     let mut looks: Vec<String> = NOTED
-        .map(|table| exists("fan_out", table, "fanned_out_at IS NULL", "touched_at, id"))
+        .map(|table| {
+            exists("fan_out", table, "fanned_out_at IS NULL AND touched_at >= $1", "touched_at, id")
+        })
         .into();
     looks.extend(kept.iter().map(|kind| {
         let is_due = format!("kind = '{}' AND retry_at <= now()", kind.table());
         exists("retry", "rejected", &is_due, "retry_at")
     }));
-    looks
-        .extend(kept.iter().map(|kind| exists("pending", kind.table(), PENDING, "touched_at, id")));
+    let is_pending = format!("{PENDING} AND touched_at >= $1");
+    looks.extend(kept.iter().map(|kind| match in_backlog.contains(kind) {
+        true => format!("SELECT 'pending {}'", kind.table()),
+        false => exists("pending", kind.table(), &is_pending, "touched_at, id"),
+    }));
     let mut work: Work = statement(format!(
         "WITH RECURSIVE queues AS (
             (SELECT op, kind FROM etl.outbox ORDER BY op, kind LIMIT 1)
@@ -76,10 +124,12 @@ pub fn load_work(conn: &mut Connection, kept: &[Kind], bound: &[Kind]) -> Result
                 SELECT o.op, o.kind FROM etl.outbox o WHERE (o.op, o.kind) > (q.op, q.kind)
                 ORDER BY o.op, o.kind LIMIT 1) AS next
          )
-         SELECT epoch, ARRAY(SELECT op || ' ' || kind FROM queues UNION ALL {}) AS queues
+         SELECT epoch, now() AS looked_at,
+            ARRAY(SELECT op || ' ' || kind FROM queues UNION ALL {}) AS queues
          FROM etl.term",
         looks.join(" UNION ALL ")
     ))
+    .bind::<Timestamptz, _>(since)
     .get_result(conn)
     .map_err(Error::query("look for work"))?;
     let is_waiting = |queue: &str| {

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::error;
 use uuid::Uuid;
@@ -17,9 +18,8 @@ use crate::postgres::pending::{PageLimits, Position, Selection, find_last_pendin
 use crate::postgres::rejected::{Rejection, reject};
 use crate::postgres::stamp::{AsRead, stamp, touch};
 use crate::sync::answers::{Answered, Answers};
-use crate::sync::limits::Limits;
 use crate::sync::page::{Page, load_page};
-use crate::sync::sending::Sent;
+use crate::sync::sending::{Lane, Sent};
 use crate::sync::session::Session;
 
 /// Where the reading of pending rows of a kind has come to.
@@ -44,6 +44,11 @@ struct Pass {
 }
 
 impl Reading {
+    /// Returns true in the midst of more pending rows than one page holds.
+    pub(super) fn is_in_backlog(&self) -> bool {
+        self.pass.is_some()
+    }
+
     /// Nothing is pending, so nothing is left to be written down, either.
     pub(super) fn end_of_queue(&mut self) {
         *self = Self::default();
@@ -56,9 +61,9 @@ const SAMPLE: i64 = 100;
 /// What became of a batch.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// The page had no room for more rows.
+    /// There may be more rows than were handed out.
     pub is_full: bool,
-    /// Documents are on their way.
+    /// Documents were handed out.
     pub has_sent: bool,
     /// Documents that the engine acknowledged.
     pub acknowledged: usize,
@@ -79,10 +84,9 @@ impl Batch {
     }
 }
 
-/// Reads at most one page of pending rows of a kind, and has it sent. Waits only until there is room for it, or, if
-/// there are no more rows, until all that is open was answered.
+/// Reads at most one page of pending rows of a kind, if one more request may be open, and has it sent.
 ///
-/// In a backlog, up to half a page of what was touched since the pass began comes before it, so that
+/// In a backlog, up to half a page of what was touched since the pass began has a request of its own, so that
 /// neither an edit waits behind a whole load, nor a load behind a steady trickle of edits.
 ///
 /// # Errors
@@ -90,17 +94,22 @@ impl Batch {
 /// Returns an error if either side fails. What was acknowledged until then is stamped, or is sent
 /// again, which does no harm.
 pub fn index_batch(session: &mut Session, kind: Kind) -> Result<Batch, Error> {
-    let Limits { batch_rows: rows, open_requests: open_max, .. } = session.limits;
+    let rows = session.limits.batch_rows;
     let mut batch = Batch::default();
-    if let Some(pass) = session.reading(kind).pass {
+    let pass = session.reading(kind).pass;
+    if let Some(pass) = pass.filter(|_| session.has_room(Lane::Fresh)) {
         let fresh = read(session, kind, pass.horizon, rows.div_ceil(2))?;
-        // One more than usual: an edit does not wait behind a load.
-        batch.add(index_page(session, kind, fresh, open_max + 1)?);
+        batch.add(index_page(session, kind, Lane::Fresh, fresh)?);
+    }
+    if !session.has_room(Lane::Backlog) {
+        return Ok(Batch { is_full: true, ..batch });
+    }
+    if let Some(pass) = pass {
         let backlog = read(session, kind, pass.position, rows)?;
         let last = backlog.rows.last().map(position_of);
         session.reading(kind).pass = last.map(|position| Pass { position, ..pass });
         if last.is_some() {
-            batch.add(index_page(session, kind, backlog, open_max)?);
+            batch.add(index_page(session, kind, Lane::Backlog, backlog)?);
             return Ok(Batch { is_full: true, ..batch });
         }
     }
@@ -114,10 +123,7 @@ pub fn index_batch(session: &mut Session, kind: Kind) -> Result<Batch, Error> {
         None => None,
     };
     let is_full = page.rows.len() >= rows;
-    batch.add(index_page(session, kind, page, open_max)?);
-    if !is_full {
-        batch.add(settle_open(session, 0)?);
-    }
+    batch.add(index_page(session, kind, Lane::Backlog, page)?);
     Ok(Batch { is_full, ..batch })
 }
 
@@ -134,21 +140,22 @@ fn read(
     row_limit: usize,
 ) -> Result<Page, Error> {
     let limits = PageLimits { rows: row_limit, bytes: session.limits.bulk_bytes };
-    let open = session.open.iter().filter(|sent| sent.kind == kind);
-    let except: Vec<AsRead> = open.flat_map(Sent::rows).copied().collect();
+    // In a backlog they are before the place, all but a few.
+    let is_after = |row: &&AsRead| position_of(row) > after;
+    let except: Vec<AsRead> = session.rows_on_their_way(kind).filter(is_after).copied().collect();
     let (conn, reading) = session.conn_and_reading(kind);
     let is_unanswered =
         |row: &AsRead| reading.answered.get(&row.id).is_none_or(|answered| answered.row() != *row);
     load_page(conn, kind, &Selection::Pending { after, except }, limits, is_unanswered)
 }
 
-/// Writes down once more what was answered before, and has the others sent, with at most so many requests open. What
-/// is answered meanwhile is settled.
+/// Writes down once more what was answered before, and has the others sent. Waits only where they are too many for
+/// one request.
 fn index_page(
     session: &mut Session,
     kind: Kind,
+    lane: Lane,
     page: Page,
-    open_max: usize,
 ) -> Result<Batch, Error> {
     let mut known = Answers::default();
     if page.to_send.len() < page.rows.len() {
@@ -164,32 +171,59 @@ fn index_page(
     let mut first = 0;
     while first < page.to_send.len() {
         let end = page.body.end_of_part(first, session.limits.bulk_bytes);
-        batch.add(settle_open(session, open_max - 1)?);
-        session.hand_out(kind, &page, first..end);
+        while !session.has_room(lane) {
+            batch.add(settle_next(session, PATIENCE)?.unwrap_or_default());
+        }
+        session.hand_out(kind, lane, &page, first..end);
         batch.has_sent = true;
         first = end;
     }
     Ok(batch)
 }
 
-/// Waits until not more than so many requests are open, and acts on the answers.
+/// How long an answer is waited for at a time. In between the lead may be lost, and there may be an edit.
+pub(super) const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Waits until no request is open, and acts on the answers.
 ///
 /// # Errors
 ///
 /// Returns an error if a request failed as a whole, or if a statement did. The engine's answers to the others have
 /// been waited for, and what it acknowledged in them is stamped.
-pub(super) fn settle_open(session: &mut Session, open_max: usize) -> Result<Batch, Error> {
+pub(super) fn settle_all(session: &mut Session) -> Result<Batch, Error> {
     let mut batch = Batch::default();
-    let mut failure = None;
-    while session.open.len() > if failure.is_some() { 0 } else { open_max } {
-        let (sent, outcomes) = session.next_answer()?;
-        match outcomes.and_then(|outcomes| settle_answer(session, &sent, outcomes)) {
-            Ok(answered) => batch.add(answered),
-            Err(err @ Error::Elasticsearch(_)) => failure = failure.or(Some(err)),
-            Err(err) => return Err(err),
-        }
+    while !session.open.is_empty() {
+        batch.add(settle_next(session, PATIENCE)?.unwrap_or_default());
     }
-    failure.map_or(Ok(batch), Err)
+    Ok(batch)
+}
+
+/// Acts on the answers that have come. If there is none, waits so long for one.
+///
+/// # Errors
+///
+/// As [`settle_all`].
+pub(super) fn settle_answered(session: &mut Session, patience: Duration) -> Result<Batch, Error> {
+    let mut batch = Batch::default();
+    let mut patience = patience;
+    while !session.open.is_empty() {
+        let Some(answered) = settle_next(session, patience)? else { break };
+        batch.add(answered);
+        patience = Duration::ZERO;
+    }
+    Ok(batch)
+}
+
+/// Waits so long for an answer, and acts on it.
+fn settle_next(session: &mut Session, patience: Duration) -> Result<Option<Batch>, Error> {
+    let Some((sent, outcomes)) = session.next_answer(patience)? else { return Ok(None) };
+    match outcomes.and_then(|outcomes| settle_answer(session, &sent, outcomes)) {
+        Err(failure @ Error::Elasticsearch(_)) => match settle_all(session) {
+            Ok(_) | Err(Error::Elasticsearch(_)) => Err(failure),
+            Err(err) => Err(err),
+        },
+        answered => answered.map(Some),
+    }
 }
 
 /// Acts on the answer to a request.

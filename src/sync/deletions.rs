@@ -1,5 +1,7 @@
 //! Deletions: what the outbox asks to be removed from an index.
 
+use std::collections::HashSet;
+
 use log::info;
 use uuid::Uuid;
 
@@ -19,7 +21,8 @@ use crate::sync::session::Session;
 /// Deletes the documents of deleted rows, at most one chunk. Returns how many were acknowledged.
 ///
 /// A row that is back is touched past its tombstone instead, so that its document wins over a
-/// delete that is on its way.
+/// delete that is on its way. A row whose document is on its way waits for the answer: if the engine were restarted
+/// between the two it would have forgotten the version of the delete, and take the document.
 ///
 /// # Errors
 ///
@@ -27,11 +30,13 @@ use crate::sync::session::Session;
 /// acknowledged it, so the rest is sent again.
 pub fn bury(session: &mut Session, kind: Kind) -> Result<usize, Error> {
     let tombstones = load_tombstones(&mut session.conn, kind, CHUNK)?;
-    let (back, absent): (Vec<&Tombstone>, Vec<&Tombstone>) =
+    let (back, mut absent): (Vec<&Tombstone>, Vec<&Tombstone>) =
         tombstones.iter().partition(|tombstone| tombstone.is_back);
     if !back.is_empty() {
         revive(&mut session.conn, session.epoch, kind, &back)?;
     }
+    let on_their_way: HashSet<Uuid> = session.rows_on_their_way(kind).map(|row| row.id).collect();
+    absent.retain(|tombstone| !on_their_way.contains(&tombstone.row_id));
     if absent.is_empty() {
         return Ok(0);
     }

@@ -134,15 +134,13 @@ impl Senders {
         number
     }
 
-    /// Waits a moment for an answer to any request.
+    /// Waits so long for an answer to any request.
     ///
     /// # Panics
     ///
     /// Panics if a thread has: its request would be waited for in vain.
-    pub(super) fn next_answer(&self) -> Option<(u64, Answer)> {
-        /// In between the lead may be lost.
-        const MOMENT: Duration = Duration::from_millis(200);
-        match self.answers.recv_timeout(MOMENT) {
+    pub(super) fn next_answer(&self, patience: Duration) -> Option<(u64, Answer)> {
+        match self.answers.recv_timeout(patience) {
             Ok(answer) => Some(answer),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 assert!(!self.threads.iter().any(JoinHandle::is_finished), "a sender has ended");

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::elasticsearch::bulk::{BulkPart, Outcome};
 use crate::elasticsearch::index::Index;
@@ -15,11 +16,21 @@ use crate::sync::rebuild;
 use crate::sync::senders::{Answer, Request, Way, send_each_way};
 use crate::sync::session::Session;
 
+/// How a request is counted: neither do edits wait behind a load, nor a load behind a steady trickle of edits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// As many at a time as the limits say.
+    Backlog,
+    /// One more, for what was touched since a load began.
+    Fresh,
+}
+
 /// A request that is open.
 #[derive(Debug)]
 pub(super) struct Sent {
     number: u64,
     pub kind: Kind,
+    lane: Lane,
     page: Arc<Page>,
     range: Range<usize>,
 }
@@ -32,42 +43,72 @@ impl Sent {
 }
 
 impl Session<'_> {
+    /// Returns the rows of a kind whose documents are on their way.
+    pub(super) fn rows_on_their_way(&self, kind: Kind) -> impl Iterator<Item = &AsRead> {
+        self.open.iter().filter(move |sent| sent.kind == kind).flat_map(Sent::rows)
+    }
+
+    /// Returns whether one more request may be open.
+    pub(super) fn has_room(&self, lane: Lane) -> bool {
+        let open_max = match lane {
+            Lane::Backlog => self.limits.open_requests,
+            Lane::Fresh => 1,
+        };
+        self.open.iter().filter(|sent| sent.lane == lane).count() < open_max
+    }
+
     /// Has some operations of a page sent to where a kind lives, and does not wait for the answer.
-    pub(super) fn hand_out(&mut self, kind: Kind, page: &Arc<Page>, range: Range<usize>) {
-        self.hand_out_by(self.ways(kind), kind, page, range);
+    pub(super) fn hand_out(
+        &mut self,
+        kind: Kind,
+        lane: Lane,
+        page: &Arc<Page>,
+        range: Range<usize>,
+    ) {
+        self.hand_out_by(self.ways(kind), kind, lane, page, range);
     }
 
     /// Has some operations of a page sent to the new index alone, and does not wait for the answer.
     pub(super) fn hand_out_fill(&mut self, kind: Kind, page: &Arc<Page>, range: Range<usize>) {
         let mut ways = self.ways(kind);
         assert_eq!(ways.len(), 2, "only a kind that is rebuilt is filled");
-        self.hand_out_by(ways.split_off(1), kind, page, range);
+        self.hand_out_by(ways.split_off(1), kind, Lane::Backlog, page, range);
     }
 
-    fn hand_out_by(&mut self, ways: Vec<Way>, kind: Kind, page: &Arc<Page>, range: Range<usize>) {
+    fn hand_out_by(
+        &mut self,
+        ways: Vec<Way>,
+        kind: Kind,
+        lane: Lane,
+        page: &Arc<Page>,
+        range: Range<usize>,
+    ) {
         let page = Arc::clone(page);
         let request = Request { ways, page: Arc::clone(&page), range: range.clone() };
         let number = self.senders.hand_out(request);
-        self.open.push(Sent { number, kind, page, range });
+        self.note_turn(kind, number);
+        self.open.push(Sent { number, kind, lane, page, range });
     }
 
-    /// Waits for the answer to any of the open requests. Returns what has become of each of its operations.
+    /// Waits so long for the answer to any of the open requests. Returns what has become of each of its operations.
     ///
     /// # Errors
     ///
-    /// Returns an error if the lead is lost meanwhile.
-    pub(super) fn next_answer(&mut self) -> Result<(Sent, Result<Vec<Outcome>, Error>), Error> {
-        loop {
-            if let Some((number, answer)) = self.senders.next_answer() {
-                // Nobody waits for those of a term that is over.
-                if let Some(place) = self.open.iter().position(|sent| sent.number == number) {
-                    let sent = self.open.remove(place);
-                    let outcomes = self.combine(sent.kind, answer);
-                    return Ok((sent, outcomes));
-                }
+    /// Returns an error if the lead was lost meanwhile.
+    pub(super) fn next_answer(
+        &mut self,
+        patience: Duration,
+    ) -> Result<Option<(Sent, Result<Vec<Outcome>, Error>)>, Error> {
+        while let Some((number, answer)) = self.senders.next_answer(patience) {
+            // Nobody waits for those of a term that is over.
+            if let Some(place) = self.open.iter().position(|sent| sent.number == number) {
+                let sent = self.open.remove(place);
+                let outcomes = self.combine(sent.kind, answer);
+                return Ok(Some((sent, outcomes)));
             }
-            self.check_leadership()?;
         }
+        self.check_leadership()?;
+        Ok(None)
     }
 
     /// Sends operations, and waits for the answer. Returns an outcome for each.

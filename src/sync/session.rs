@@ -3,6 +3,7 @@
 //! After any failure the term is over and a new one begins, with a new epoch and new aliases, so
 //! that nothing of the old one can do harm any more, however late it arrives.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -12,10 +13,10 @@ use crate::elasticsearch::settings::IndexSettings;
 use crate::error::Error;
 use crate::kind::Kind;
 use crate::postgres::lock::{Lock, find_holder};
-use crate::postgres::pending::count_pending;
+use crate::postgres::pending::{Position, count_pending};
 use crate::postgres::state::{self, Binding, end_loading};
-use crate::postgres::work::{Work, load_work};
-use crate::postgres::{Connection, DatabaseUrl, connect};
+use crate::postgres::work::{Scope, Work, load_recent_work, load_work};
+use crate::postgres::{Connection, DatabaseUrl, Timestamp, connect};
 use crate::sync::batch::Reading;
 use crate::sync::binding::{bound, check_identity, check_index, replace_write_aliases};
 use crate::sync::leader::{Leadership, lost_lead};
@@ -32,6 +33,9 @@ const BINDING_CHECK: Duration = Duration::from_secs(2);
 /// is to spend its time on documents.
 const BINDING_CHECK_SHARE: u32 = 10;
 
+/// For so long an idle process looks only for what was touched lately, before it looks for all there is.
+const QUICK_LOOKS: Duration = Duration::from_secs(1);
+
 /// All that a step needs.
 pub struct Session<'a> {
     pub(super) conn: Connection,
@@ -47,6 +51,8 @@ pub struct Session<'a> {
     kept: Vec<Kept>,
     pub(super) leadership: &'a Leadership,
     next_binding_check: Instant,
+    /// When it was last looked for all the work there is, by PostgreSQL's clock.
+    looked_at: Timestamp,
 }
 
 /// A kind whose index is kept in step.
@@ -60,6 +66,8 @@ struct Kept {
     settings_after_load: Option<IndexSettings>,
     /// The index that was live before a rebuild is still to be deleted.
     has_retired: bool,
+    /// The number of the last request that had documents of this kind.
+    last_request: u64,
 }
 
 impl Kept {
@@ -86,6 +94,7 @@ impl Kept {
             filling,
             settings_after_load,
             has_retired,
+            last_request: 0,
         })
     }
 
@@ -141,6 +150,7 @@ impl<'a> Session<'a> {
             places: Places::default(),
             leadership,
             next_binding_check: Instant::now() + BINDING_CHECK,
+            looked_at: Position::START.touched_at,
         })
     }
 
@@ -170,6 +180,19 @@ impl<'a> Session<'a> {
     /// Returns the kinds that are kept.
     pub(super) fn kinds(&self) -> Vec<Kind> {
         self.kept.iter().map(|kept| kept.kind).collect()
+    }
+
+    /// Returns the same, beginning with the one that has waited longest: they share the requests that may be open.
+    pub(super) fn kinds_in_turn(&self) -> Vec<Kind> {
+        let mut kept: Vec<&Kept> = self.kept.iter().collect();
+        kept.sort_by_key(|kept| kept.last_request);
+        kept.into_iter().map(|kept| kept.kind).collect()
+    }
+
+    /// Notes which request a kind has had last.
+    pub(super) fn note_turn(&mut self, kind: Kind, request: u64) {
+        let place = self.place_of(kind);
+        self.kept[place].last_request = request;
     }
 
     /// Returns the indices that documents of a kind go to, the live one first.
@@ -216,14 +239,45 @@ impl<'a> Session<'a> {
     /// Looks for work. Returns nothing if the term is over, because a command has asked for something.
     pub(super) fn load_work(&mut self) -> Result<Option<Work>, Error> {
         let kinds = self.kinds();
-        let work = load_work(&mut self.conn, &kinds, &self.bound)?;
+        let in_backlog: Vec<Kind> =
+            kinds.iter().copied().filter(|kind| self.reading(*kind).is_in_backlog()).collect();
+        let scope = Scope { kept: &kinds, bound: &self.bound, in_backlog: &in_backlog };
+        let work = load_work(&mut self.conn, scope)?;
         if work.epoch == self.epoch {
+            self.looked_at = work.looked_at;
             return Ok(Some(work));
         }
         if self.leadership.is_confirmed(&mut self.conn)? {
             return Ok(None);
         }
         Err(Error::Rival("the state was taken over by another process".to_owned()))
+    }
+
+    /// Waits until there is something new to do, with so long a pause between two looks. After a second at most it is
+    /// to be looked for all there is.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a statement fails.
+    pub fn wait_for_work(&mut self, pause: Duration) -> Result<(), Error> {
+        let kinds = self.kinds();
+        let scope = Scope { kept: &kinds, bound: &self.bound, in_backlog: &[] };
+        let started = Instant::now();
+        loop {
+            thread::sleep(pause);
+            if started.elapsed() >= QUICK_LOOKS {
+                return Ok(());
+            }
+            let work = load_recent_work(&mut self.conn, scope, self.looked_at)?;
+            if !work.is_none() || work.epoch != self.epoch {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Returns whether an index is being filled for the first time.
+    pub(super) fn is_loading(&self, kind: Kind) -> bool {
+        self.kept[self.place_of(kind)].settings_after_load.is_some()
     }
 
     /// Gives an index its settings once it has been filled for the first time.

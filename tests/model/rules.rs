@@ -45,7 +45,7 @@ pub enum Rule {
     FillHasRowVersion,
     /// What the new index refuses of a fill is touched past its version: `stamp::touch_unchanged`.
     FillConflictTouches,
-    /// A tombstone waits for a document of the same film that is on its way: `sync::index_kind`.
+    /// A tombstone waits for a document of the same film that is on its way: `sync::deletions::bury`.
     DeleteWaits,
 }
 

@@ -10,7 +10,7 @@ use crate::kind::Kind;
 use crate::postgres::Connection;
 use crate::postgres::rebuild::{Phase, Rebuild, find_retired, load_rebuild};
 use crate::postgres::state::{load_bound_kinds, load_state};
-use crate::postgres::work::load_work;
+use crate::postgres::work::{Scope, load_work};
 
 /// When a run is to end.
 pub enum Goal {
@@ -87,8 +87,9 @@ impl Goal {
             Self::Idle => {
                 let bound = load_bound_kinds(conn)?;
                 // Without an index nothing is done yet: `etl init-es` is at work.
+                let scope = Scope { kept: kinds, bound: &bound, in_backlog: &[] };
                 let is_idle = kinds.iter().all(|kind| bound.contains(kind))
-                    && load_work(conn, kinds, &bound)?.is_none();
+                    && load_work(conn, scope)?.is_none();
                 if is_idle {
                     info!("nothing is pending; another process leads");
                 }

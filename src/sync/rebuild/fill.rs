@@ -14,7 +14,7 @@ use crate::postgres::rebuild::{note_trouble, save_filled};
 use crate::postgres::stamp::{AsRead, find_unsettled, touch_unchanged};
 use crate::postgres::{Connection, Timestamp, moment_of};
 use crate::sync::answers::add_failure;
-use crate::sync::batch::{Batch, settle_open};
+use crate::sync::batch::{Batch, PATIENCE, settle_all};
 use crate::sync::limits::Limits;
 use crate::sync::page::{Page, load_page};
 use crate::sync::session::Session;
@@ -40,7 +40,7 @@ pub(in crate::sync) fn advance(
         return wait_and_finish(session, kind, filling, is_quiet);
     };
     // What is on its way to the live index comes first, so that only answers to this page are waited for.
-    let before = settle_open(session, 0)?;
+    let before = settle_all(session)?;
     let page = Arc::new(page);
     let answers = send_page(session, kind, &page)?;
     let progress = settle_page(session, kind, filling, &page, last, answers)?;
@@ -68,15 +68,15 @@ fn send_page(session: &mut Session, kind: Kind, page: &Arc<Page>) -> Result<Fill
     let mut answers = Fill::default();
     let mut failure = None;
     while !session.open.is_empty() {
-        let (sent, outcomes) = session.next_answer()?;
-        match outcomes {
-            Ok(outcomes) => {
+        match session.next_answer(PATIENCE)? {
+            Some((sent, Ok(outcomes))) => {
                 sent.rows()
                     .iter()
                     .zip(outcomes)
                     .for_each(|(row, outcome)| answers.add(*row, outcome));
             }
-            Err(err) => failure = failure.or(Some(err)),
+            Some((_, Err(err))) => failure = failure.or(Some(err)),
+            None => (),
         }
     }
     failure.map_or(Ok(answers), Err)
