@@ -152,7 +152,7 @@ impl KindsArgs {
 #[derive(Debug, Args)]
 pub struct PaceArgs {
     /// Largest number of documents in one bulk request
-    #[arg(long, env = "ETL_BATCH_SIZE", value_name = "COUNT", default_value = "1000")]
+    #[arg(long, env = "ETL_BATCH_SIZE", value_name = "COUNT", default_value = "500")]
     batch_size: String,
     /// Size at which a bulk request is full and sent, such as 512KiB or 5MiB
     #[arg(long, env = "ETL_BULK_BYTES", value_name = "SIZE", default_value = "5MiB")]

@@ -41,6 +41,16 @@ impl Machine {
         Some(seconds)
     }
 
+    /// Processor seconds of PostgreSQL's processes that run, without those of autovacuum.
+    pub fn postgres_seconds_but_autovacuum(&self) -> Option<f64> {
+        let is_autovacuum = |pid: u32| {
+            let name = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            name.contains("autovacuum")
+        };
+        let others = children(self.postmaster?).filter(|(pid, _)| !is_autovacuum(*pid));
+        Some(others.map(|(_, stat)| stat.seconds).sum())
+    }
+
     /// Keeps a process and all its threads to these cores.
     fn pin(pid: u32, cores: &str) -> bool {
         let mut command = Command::new("taskset");

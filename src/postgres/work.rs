@@ -111,9 +111,11 @@ fn load_work_since(
         exists("retry", "rejected", &is_due, "retry_at")
     }));
     let is_pending = format!("{PENDING} AND touched_at >= $1");
-    looks.extend(kept.iter().map(|kind| match in_backlog.contains(kind) {
-        true => format!("SELECT 'pending {}'", kind.table()),
-        false => exists("pending", kind.table(), &is_pending, "touched_at, id"),
+    looks.extend(kept.iter().map(|kind| {
+        if in_backlog.contains(kind) {
+            return format!("SELECT 'pending {}'", kind.table());
+        }
+        exists("pending", kind.table(), &is_pending, "touched_at, id")
     }));
     let mut work: Work = statement(format!(
         "WITH RECURSIVE queues AS (

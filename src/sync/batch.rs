@@ -18,6 +18,7 @@ use crate::postgres::pending::{PageLimits, Position, Selection, find_last_pendin
 use crate::postgres::rejected::{Rejection, reject};
 use crate::postgres::stamp::{AsRead, stamp, touch};
 use crate::sync::answers::{Answered, Answers};
+use crate::sync::limits::Limits;
 use crate::sync::page::{Page, load_page};
 use crate::sync::sending::{Lane, Sent};
 use crate::sync::session::Session;
@@ -84,28 +85,30 @@ impl Batch {
     }
 }
 
-/// Reads at most one page of pending rows of a kind, if one more request may be open, and has it sent.
+/// Reads at most one page of pending rows of a kind, if there is room for its requests, and has it sent.
 ///
-/// In a backlog, up to half a page of what was touched since the pass began has a request of its own, so that
-/// neither an edit waits behind a whole load, nor a load behind a steady trickle of edits.
+/// In a backlog, what was touched since the pass began has a request of its own, so that neither an edit waits
+/// behind a whole load, nor a load behind a steady trickle of edits.
 ///
 /// # Errors
 ///
 /// Returns an error if either side fails. What was acknowledged until then is stamped, or is sent
 /// again, which does no harm.
 pub fn index_batch(session: &mut Session, kind: Kind) -> Result<Batch, Error> {
-    let rows = session.limits.batch_rows;
+    let Limits { batch_rows, bulk_bytes, .. } = session.limits;
+    let limits = session.limits.page();
     let mut batch = Batch::default();
     let pass = session.reading(kind).pass;
-    if let Some(pass) = pass.filter(|_| session.has_room(Lane::Fresh)) {
-        let fresh = read(session, kind, pass.horizon, rows.div_ceil(2))?;
+    if let Some(pass) = pass.filter(|_| session.has_room(Lane::Fresh, 1)) {
+        let limits = PageLimits { rows: batch_rows, bytes: bulk_bytes };
+        let fresh = read(session, kind, pass.horizon, limits)?;
         batch.add(index_page(session, kind, Lane::Fresh, fresh)?);
     }
-    if !session.has_room(Lane::Backlog) {
+    if !session.has_room(Lane::Backlog, session.limits.requests_of_page()) {
         return Ok(Batch { is_full: true, ..batch });
     }
     if let Some(pass) = pass {
-        let backlog = read(session, kind, pass.position, rows)?;
+        let backlog = read(session, kind, pass.position, limits)?;
         let last = backlog.rows.last().map(position_of);
         session.reading(kind).pass = last.map(|position| Pass { position, ..pass });
         if last.is_some() {
@@ -115,14 +118,14 @@ pub fn index_batch(session: &mut Session, kind: Kind) -> Result<Batch, Error> {
     }
     // At the end of a pass the next look is from the start again: a row that was committed late may
     // lie before the place that we had come to.
-    let page = read(session, kind, Position::START, rows)?;
+    let page = read(session, kind, Position::START, limits)?;
     session.reading(kind).pass = match page.rows.last().map(position_of) {
         Some(position) => find_last_pending(&mut session.conn, kind)?
             .filter(|horizon| *horizon > position)
             .map(|horizon| Pass { position, horizon }),
         None => None,
     };
-    let is_full = page.rows.len() >= rows;
+    let is_full = page.rows.len() >= limits.rows;
     batch.add(index_page(session, kind, Lane::Backlog, page)?);
     Ok(Batch { is_full, ..batch })
 }
@@ -137,9 +140,8 @@ fn read(
     session: &mut Session,
     kind: Kind,
     after: Position,
-    row_limit: usize,
+    limits: PageLimits,
 ) -> Result<Page, Error> {
-    let limits = PageLimits { rows: row_limit, bytes: session.limits.bulk_bytes };
     // In a backlog they are before the place, all but a few.
     let is_after = |row: &&AsRead| position_of(row) > after;
     let except: Vec<AsRead> = session.rows_on_their_way(kind).filter(is_after).copied().collect();
@@ -149,14 +151,9 @@ fn read(
     load_page(conn, kind, &Selection::Pending { after, except }, limits, is_unanswered)
 }
 
-/// Writes down once more what was answered before, and has the others sent. Waits only where they are too many for
-/// one request.
-fn index_page(
-    session: &mut Session,
-    kind: Kind,
-    lane: Lane,
-    page: Page,
-) -> Result<Batch, Error> {
+/// Writes down once more what was answered before, and has the others sent. Waits only where their documents are too
+/// long for the requests that there is room for.
+fn index_page(session: &mut Session, kind: Kind, lane: Lane, page: Page) -> Result<Batch, Error> {
     let mut known = Answers::default();
     if page.to_send.len() < page.rows.len() {
         let reading = session.reading(kind);
@@ -170,8 +167,9 @@ fn index_page(
     let page = Arc::new(page);
     let mut first = 0;
     while first < page.to_send.len() {
-        let end = page.body.end_of_part(first, session.limits.bulk_bytes);
-        while !session.has_room(lane) {
+        let Limits { batch_rows, bulk_bytes, .. } = session.limits;
+        let end = page.body.end_of_part(first, bulk_bytes).min(first + batch_rows);
+        while !session.has_room(lane, 1) {
             batch.add(settle_next(session, PATIENCE)?.unwrap_or_default());
         }
         session.hand_out(kind, lane, &page, first..end);

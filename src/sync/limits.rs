@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use crate::postgres::pending::PageLimits;
+
 /// How much is sent at a time, and how long an answer may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Rows of a page, and operations of a bulk request.
+    /// Operations of a bulk request.
     pub batch_rows: usize,
     /// Bytes of a bulk request; one document alone may be larger.
     pub bulk_bytes: usize,
@@ -21,6 +23,23 @@ impl Limits {
 
     /// A request that takes longer than this will not do with more time.
     const TIMEOUT_MAX: Duration = Duration::from_secs(600);
+
+    /// Returns how many requests a page is read for: the larger the page, the less a row costs PostgreSQL; the
+    /// smaller the request, the less an edit waits in the engine.
+    #[must_use]
+    pub fn requests_of_page(self) -> usize {
+        self.open_requests.min(2)
+    }
+
+    /// Returns how much a page holds.
+    #[must_use]
+    pub fn page(self) -> PageLimits {
+        let requests = self.requests_of_page();
+        PageLimits {
+            rows: self.batch_rows.saturating_mul(requests),
+            bytes: self.bulk_bytes.saturating_mul(requests),
+        }
+    }
 
     /// Returns what to begin with: little at a time, so that a process that is killed soon has done something, and the
     /// first documents are not waited for. It is as much as the settings say after a few requests.

@@ -35,6 +35,9 @@ pub(super) struct Sent {
     range: Range<usize>,
 }
 
+/// A request, and what has become of each of its operations.
+pub(super) type Answered = (Sent, Result<Vec<Outcome>, Error>);
+
 impl Sent {
     /// Returns the rows whose documents it has.
     pub fn rows(&self) -> &[AsRead] {
@@ -48,13 +51,13 @@ impl Session<'_> {
         self.open.iter().filter(move |sent| sent.kind == kind).flat_map(Sent::rows)
     }
 
-    /// Returns whether one more request may be open.
-    pub(super) fn has_room(&self, lane: Lane) -> bool {
+    /// Returns whether so many more requests may be open.
+    pub(super) fn has_room(&self, lane: Lane, requests: usize) -> bool {
         let open_max = match lane {
             Lane::Backlog => self.limits.open_requests,
             Lane::Fresh => 1,
         };
-        self.open.iter().filter(|sent| sent.lane == lane).count() < open_max
+        self.open.iter().filter(|sent| sent.lane == lane).count() + requests <= open_max
     }
 
     /// Has some operations of a page sent to where a kind lives, and does not wait for the answer.
@@ -95,10 +98,7 @@ impl Session<'_> {
     /// # Errors
     ///
     /// Returns an error if the lead was lost meanwhile.
-    pub(super) fn next_answer(
-        &mut self,
-        patience: Duration,
-    ) -> Result<Option<(Sent, Result<Vec<Outcome>, Error>)>, Error> {
+    pub(super) fn next_answer(&mut self, patience: Duration) -> Result<Option<Answered>, Error> {
         while let Some((number, answer)) = self.senders.next_answer(patience) {
             // Nobody waits for those of a term that is over.
             if let Some(place) = self.open.iter().position(|sent| sent.number == number) {

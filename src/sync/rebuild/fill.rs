@@ -9,7 +9,7 @@ use super::{Filling, Progress, give_up};
 use crate::elasticsearch::bulk::Outcome;
 use crate::error::{Error, chain};
 use crate::kind::Kind;
-use crate::postgres::pending::{PageLimits, Selection};
+use crate::postgres::pending::Selection;
 use crate::postgres::rebuild::{note_trouble, save_filled};
 use crate::postgres::stamp::{AsRead, find_unsettled, touch_unchanged};
 use crate::postgres::{Connection, Timestamp, moment_of};
@@ -33,9 +33,8 @@ pub(in crate::sync) fn advance(
     let Some(filling) = session.filling(kind).clone() else {
         return Ok(Progress::Filled(Batch::default()));
     };
-    let limits = PageLimits { rows: session.limits.batch_rows, bytes: session.limits.bulk_bytes };
     let selection = Selection::All(filling.filled_to);
-    let page = load_page(&mut session.conn, kind, &selection, limits, |_| true)?;
+    let page = load_page(&mut session.conn, kind, &selection, session.limits.page(), |_| true)?;
     let Some(last) = page.rows.last().map(|row| row.id) else {
         return wait_and_finish(session, kind, filling, is_quiet);
     };
