@@ -110,6 +110,13 @@ mod tests {
         assert_eq!(again, SETTINGS);
     }
 
+    #[test]
+    fn a_page_is_read_for_two_requests_or_for_the_only_one() {
+        let rows_and_bytes = |limits: Limits| (limits.page().rows, limits.page().bytes);
+        assert_eq!(rows_and_bytes(SETTINGS), (2_000, 8_192));
+        assert_eq!(rows_and_bytes(SETTINGS.at_first()), (256, 4_096));
+    }
+
     const SETTINGS: Limits =
         Limits { batch_rows: 1_000, bulk_bytes: 4_096, open_requests: 4, timeout: Limits::TIMEOUT };
 }

@@ -264,9 +264,10 @@ fn a_page_takes_a_fixed_number_of_statements_whatever_is_in_it() {
                    SELECT gen_random_uuid(), f.id, g.id FROM content.film_work f, content.genre g");
     world.sync();
     let with = statements_of_a_full_load(&mut world);
-    // Signs of life of the leader, and looks for work while documents are on their way.
+    // Signs of life of the leader, and looks for work while documents are on their way, the more the slower the
+    // engine. A statement a film would be 500 more.
     assert!(
-        with.abs_diff(without) <= 10,
+        with.abs_diff(without) <= 100,
         "{without} statements without people and genres, {with} with them"
     );
     world.check_in_step();

@@ -40,7 +40,7 @@ pub enum Step {
     SendOpen,
     /// The same; the answer is lost, and the request late. The term is over.
     SendOpenLate,
-    /// `Session::next_answer`, in `sync::batch::settle_open`.
+    /// `Session::next_answer`, in `sync::batch::settle_next`.
     TakeAnswer,
     /// `etl.stamp_rows`, in `sync::batch::settle`.
     Stamp,

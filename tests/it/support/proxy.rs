@@ -38,6 +38,8 @@ pub enum Fault {
     /// The engine never sees every second operation, from the first on: it is answered with this
     /// status and this type of error. The others pass.
     HalfOfItems(u16, &'static str),
+    /// The same for every document. Deletions pass.
+    Documents(u16, &'static str),
 }
 
 /// A proxy on a port of its own, in front of one engine.
@@ -267,7 +269,12 @@ impl Shared {
             Fault::TooFewItems => change_items(&forward(request), |items| {
                 items.pop();
             }),
-            Fault::HalfOfItems(status, kind) => self.refuse_half(request, status, kind),
+            Fault::HalfOfItems(status, kind) => {
+                self.refuse(request, status, kind, |place, _| place % 2 == 0)
+            }
+            Fault::Documents(status, kind) => {
+                self.refuse(request, status, kind, |_, action| action == "index")
+            }
         }
     }
 
@@ -278,22 +285,34 @@ impl Shared {
         }
     }
 
-    /// Keeps every second operation from the engine, and puts the refusals between its answers.
-    fn refuse_half(&self, request: &[u8], status: u16, kind: &str) -> Vec<u8> {
+    /// Keeps some operations from the engine, and puts the refusals between its answers.
+    fn refuse(
+        &self,
+        request: &[u8],
+        status: u16,
+        kind: &str,
+        is_refused: impl Fn(usize, &str) -> bool,
+    ) -> Vec<u8> {
         let (head, operations) = split_operations(request);
-        let passed: Vec<u8> = operations.iter().skip(1).step_by(2).flatten().copied().collect();
         let refusal = json!({ "status": status, "error": { "type": kind, "reason": "because" } });
-        let actions = operations.iter().step_by(2).map(|operation| {
-            if operation.starts_with(b"{\"delete\"") { "delete" } else { "index" }
-        });
+        let mut refused = Vec::new();
+        let mut passed = Vec::new();
+        for (place, operation) in operations.iter().enumerate() {
+            let action = if operation.starts_with(b"{\"delete\"") { "delete" } else { "index" };
+            if is_refused(place, action) {
+                refused.push((place, action));
+            } else {
+                passed.extend_from_slice(operation);
+            }
+        }
         let answer = if passed.is_empty() {
             answer_of(200, "{\"errors\": true, \"items\": []}")
         } else {
             self.forward(&with_body(&head, &passed)).unwrap_or_default()
         };
         change_items(&answer, |items| {
-            for (place, action) in actions.enumerate() {
-                items.insert(2 * place, json!({ action: refusal.clone() }));
+            for (place, action) in refused {
+                items.insert(place, json!({ action: refusal.clone() }));
             }
         })
     }
