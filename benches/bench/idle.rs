@@ -27,27 +27,30 @@ pub fn measure(
             &mut client,
             "SELECT xact_commit::float8 FROM pg_stat_database WHERE datname = current_database()",
         );
-        let postgres = (machine.postgres_seconds_but_autovacuum(), machine.postgres_seconds());
-        (machine::seconds(program.id()), postgres, statements)
+        let seconds = [
+            machine::seconds(program.id()),
+            machine.postgres_seconds_but_autovacuum(),
+            machine.postgres_seconds(),
+        ];
+        (seconds, statements)
     };
     let before = look();
     thread::sleep(settings.idle());
     let after = look();
     let a_minute = 60.0 / settings.idle().as_secs_f64();
-    if let Some((before, after)) = before.0.zip(after.0) {
-        let cpu = (after - before) * a_minute;
-        report.add("idle for a minute, CPU of the program", cpu, "s", AtMost(0.2));
-    }
-    if let Some((before, after)) = before.1.0.zip(after.1.0) {
-        let cpu = (after - before) * a_minute;
-        report.add("idle for a minute, CPU of PostgreSQL", cpu, "s", AtMost(0.5));
-    }
-    // Autovacuum clears up after what was measured before, whoever looks.
-    if let Some((before, after)) = before.1.1.zip(after.1.1) {
-        let cpu = (after - before) * a_minute;
-        report.add("idle for a minute, the same with autovacuum", cpu, "s", NoAim);
+    let figures = [
+        ("CPU of the program", AtMost(0.2)),
+        ("CPU of PostgreSQL", AtMost(0.5)),
+        // It clears up after what was measured before, whoever looks.
+        ("the same with autovacuum", NoAim),
+    ];
+    for (place, (what, aim)) in figures.into_iter().enumerate() {
+        if let Some((before, after)) = before.0[place].zip(after.0[place]) {
+            let cpu = (after - before) * a_minute;
+            report.add(format!("idle for a minute, {what}"), cpu, "s", aim);
+        }
     }
     // The first look is among them.
-    let statements = (after.2 - before.2 - 1.0) * a_minute;
+    let statements = (after.1 - before.1 - 1.0) * a_minute;
     report.add("idle for a minute, statements", statements, "", AtMost(700.0));
 }

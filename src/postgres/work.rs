@@ -91,7 +91,34 @@ fn load_work_since(
     scope: Scope<'_>,
     since: Timestamp,
 ) -> Result<Work, Error> {
-    let Scope { kept, bound, in_backlog } = scope;
+    let mut work: Work = statement(format!(
+        "WITH RECURSIVE queues AS (
+            (SELECT op, kind FROM etl.outbox ORDER BY op, kind LIMIT 1)
+            UNION ALL
+            SELECT next.op, next.kind
+            FROM queues AS q CROSS JOIN LATERAL (
+                SELECT o.op, o.kind FROM etl.outbox o WHERE (o.op, o.kind) > (q.op, q.kind)
+                ORDER BY o.op, o.kind LIMIT 1) AS next
+         )
+         SELECT epoch, now() AS looked_at,
+            ARRAY(SELECT op || ' ' || kind FROM queues UNION ALL {}) AS queues
+         FROM etl.term",
+        looks_at_rows(scope).join(" UNION ALL ")
+    ))
+    .bind::<Timestamptz, _>(since)
+    .get_result(conn)
+    .map_err(Error::query("look for work"))?;
+    let is_waiting = |queue: &str| {
+        let (op, table) = queue.split_once(' ').unwrap_or_default();
+        let is_left_out = |kind| scope.bound.contains(&kind) && !scope.kept.contains(&kind);
+        ["tombstone", "purge"].contains(&op) && Kind::of_table(table).is_some_and(is_left_out)
+    };
+    work.queues.retain(|queue| !is_waiting(queue));
+    Ok(work)
+}
+
+/// Returns a SELECT for each queue of rows, which gives its name if there are any touched since `$1`.
+fn looks_at_rows(Scope { kept, in_backlog, .. }: Scope<'_>) -> Vec<String> {
     // Each look reads one entry of a database index made for it. ORDER BY, and not EXISTS alone,
     // so that no plan reads a table full of dead rows from its beginning.
     let exists = |name: &str, table: &str, condition: &str, order: &str| {
@@ -117,28 +144,5 @@ fn load_work_since(
         }
         exists("pending", kind.table(), &is_pending, "touched_at, id")
     }));
-    let mut work: Work = statement(format!(
-        "WITH RECURSIVE queues AS (
-            (SELECT op, kind FROM etl.outbox ORDER BY op, kind LIMIT 1)
-            UNION ALL
-            SELECT next.op, next.kind
-            FROM queues AS q CROSS JOIN LATERAL (
-                SELECT o.op, o.kind FROM etl.outbox o WHERE (o.op, o.kind) > (q.op, q.kind)
-                ORDER BY o.op, o.kind LIMIT 1) AS next
-         )
-         SELECT epoch, now() AS looked_at,
-            ARRAY(SELECT op || ' ' || kind FROM queues UNION ALL {}) AS queues
-         FROM etl.term",
-        looks.join(" UNION ALL ")
-    ))
-    .bind::<Timestamptz, _>(since)
-    .get_result(conn)
-    .map_err(Error::query("look for work"))?;
-    let is_waiting = |queue: &str| {
-        let (op, table) = queue.split_once(' ').unwrap_or_default();
-        let is_left_out = |kind| bound.contains(&kind) && !kept.contains(&kind);
-        ["tombstone", "purge"].contains(&op) && Kind::of_table(table).is_some_and(is_left_out)
-    };
-    work.queues.retain(|queue| !is_waiting(queue));
-    Ok(work)
+    looks
 }

@@ -201,9 +201,11 @@ pub(super) fn settle_all(session: &mut Session) -> Result<Batch, Error> {
 /// # Errors
 ///
 /// As [`settle_all`].
-pub(super) fn settle_answered(session: &mut Session, patience: Duration) -> Result<Batch, Error> {
+pub(super) fn settle_answered(
+    session: &mut Session,
+    mut patience: Duration,
+) -> Result<Batch, Error> {
     let mut batch = Batch::default();
-    let mut patience = patience;
     while !session.open.is_empty() {
         let Some(answered) = settle_next(session, patience)? else { break };
         batch.add(answered);

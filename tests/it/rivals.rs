@@ -499,5 +499,6 @@ fn a_request_that_arrives_after_init_es_is_refused_and_its_sender_fills_the_new_
     thread::sleep(Duration::from_secs(1));
     running.end();
     assert_eq!(world.engine.indices(), indices, "an index of the alias's name would be one more");
+    world.check_in_step();
     assert_eq!(world.sync(), 0);
 }

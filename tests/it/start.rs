@@ -253,7 +253,7 @@ fn a_page_takes_a_fixed_number_of_statements_whatever_is_in_it() {
                SELECT gen_random_uuid(), 'Film ' || n FROM generate_series(1, 500) AS n",
     );
     world.sync();
-    let without = statements_of_a_full_load(&mut world);
+    let (without, one) = statements_of_a_full_load(&mut world);
     world.sql("INSERT INTO content.person (id, full_name)
                    SELECT gen_random_uuid(), 'Person ' || n FROM generate_series(1, 20) AS n;
                INSERT INTO content.genre (id, name)
@@ -263,26 +263,29 @@ fn a_page_takes_a_fixed_number_of_statements_whatever_is_in_it() {
                INSERT INTO content.genre_film_work (id, film_work_id, genre_id)
                    SELECT gen_random_uuid(), f.id, g.id FROM content.film_work f, content.genre g");
     world.sync();
-    let with = statements_of_a_full_load(&mut world);
-    // Signs of life of the leader, and looks for work while documents are on their way, the more the slower the
-    // engine. A statement a film would be 500 more.
+    let (with, other) = statements_of_a_full_load(&mut world);
+    // Signs of life of the leader, and ten times a second, while documents are on their way, a look for work and
+    // the pages that it finds empty.
+    let looks = u64::try_from(40 * one.max(other).as_millis() / 1_000).unwrap();
     assert!(
-        with.abs_diff(without) <= 100,
+        with.abs_diff(without) <= 10 + looks,
         "{without} statements without people and genres, {with} with them"
     );
     world.check_in_step();
 }
 
 /// Every statement is a transaction of its own, and these are counted. So are those of others
-/// (autovacuum): the least of three is taken.
-fn statements_of_a_full_load(world: &mut World) -> i64 {
+/// (autovacuum): the least of three is taken, and its time.
+fn statements_of_a_full_load(world: &mut World) -> (i64, Duration) {
     let once = |_| {
         world.sql("UPDATE content.film_work SET indexed_at = NULL");
         let before = settled_transactions(world);
+        let started = Instant::now();
         assert_eq!(world.sync(), 500);
-        settled_transactions(world) - before
+        let time = started.elapsed();
+        (settled_transactions(world) - before, time)
     };
-    (0..3).map(once).min().expect("three numbers")
+    (0..3).map(once).min_by_key(|(statements, _)| *statements).expect("three numbers")
 }
 
 /// Sessions report what they did when they end, or after a second.
