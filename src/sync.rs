@@ -84,7 +84,6 @@ pub fn step(session: &mut Session) -> Result<Step, Error> {
     session.check_binding_now_and_then()?;
     let mut done = Done::default();
     if work.is_none() {
-        done.add(batch::settle_all(session)?);
         session.end_of_queues()?;
     } else {
         do_work(session, &work, &mut done)?;
@@ -94,11 +93,15 @@ pub fn step(session: &mut Session) -> Result<Step, Error> {
         if session.filling(kind).is_some() {
             is_idle = false;
             match rebuild::advance(session, kind, work.is_none())? {
-                Progress::Filled(batch) => done.add(batch),
+                Progress::Sent => done.has_sent = true,
+                Progress::Waiting => (),
                 Progress::TermOver => return Ok(Step::TermOver),
             }
         }
     }
+    // As long as there is more to hand out, an answer is not waited for.
+    let patience = if done.has_sent || done.has_touched { Duration::ZERO } else { batch::PATIENCE };
+    done.add(batch::settle_answered(session, patience)?);
     done.has_sent |= !session.open.is_empty();
     Ok(done.into_step(is_idle))
 }
@@ -122,14 +125,11 @@ fn do_work(session: &mut Session, work: &Work, done: &mut Done) -> Result<(), Er
         index_kind(session, kind, work, done)?;
     }
     // Those who are in no hurry have their turn when the pages have room.
-    let mut touched = 0;
     if work.has_any(Queue::Later.op()) && !done.has_full_page {
-        touched = touches::touch_chunks(session, Queue::Later)?;
+        let touched = touches::touch_chunks(session, Queue::Later)?;
         done.entries += touched;
+        done.has_touched = touched > 0;
     }
-    // As long as there is more to hand out, an answer is not waited for.
-    let patience = if done.has_sent || touched > 0 { Duration::ZERO } else { batch::PATIENCE };
-    done.add(batch::settle_answered(session, patience)?);
     Ok(())
 }
 
@@ -170,6 +170,8 @@ struct Done {
     entries: u64,
     has_full_page: bool,
     has_sent: bool,
+    /// There is more to hand out.
+    has_touched: bool,
     /// Why some documents alone were not sent.
     failure: Option<Error>,
 }

@@ -73,10 +73,9 @@ impl Follow {
             leadership: None,
             failures: Failures::new(self.goal.has_end()),
             limits: self.pace.limits.at_first(),
-            // One more for edits during a load.
             senders: Senders::start(
                 &self.elasticsearch,
-                self.pace.limits.open_requests + 1,
+                self.pace.limits.requests_in_all(),
                 Rate::new(self.pace.rate),
             ),
         };

@@ -121,24 +121,35 @@ pub fn touch(
         .map_err(Error::query("touch rows"))
 }
 
-/// Touches rows that are still as they were read and not pending, each past the given moment. Returns false if
-/// a writer holds some of them. Two statements.
+/// Touches rows that an index holds in higher versions than theirs, each past the moment of its version.
+///
+/// The others are newer than what it holds, or the same. Returns false if a writer holds some of those that are to be
+/// touched. Two statements.
 ///
 /// # Errors
 ///
-/// Returns an error if the statement fails; all or none are touched then.
-pub fn touch_unchanged(
+/// Returns an error if a statement fails; all or none are touched then.
+pub fn touch_behind(
     conn: &mut Connection,
     kind: Kind,
-    past: &[(AsRead, Timestamp)],
+    held: &[(Uuid, Timestamp)],
 ) -> Result<bool, Error> {
-    if past.is_empty() {
+    if held.is_empty() {
         return Ok(true);
     }
-    let unsettled =
-        find_unsettled(conn, kind, &past.iter().map(|(row, _)| *row).collect::<Vec<_>>())?;
-    let unchanged = past.iter().filter(|(row, _)| !unsettled.contains(&row.id));
-    let past: Vec<(Uuid, Timestamp)> = unchanged.map(|(row, past)| (row.id, *past)).collect();
+    let table = kind.table();
+    let (ids, moments): (Vec<Uuid>, Vec<Timestamp>) = held.iter().copied().unzip();
+    let behind: HashSet<Uuid> = statement(format!(
+        "SELECT h.id FROM unnest($1, $2) AS h (id, moment)
+         JOIN content.{table} r ON r.id = h.id AND r.touched_at < h.moment"
+    ))
+    .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<Array<Timestamptz>, _>(moments)
+    .load(conn)
+    .map(|rows| into_ids(rows).into_iter().collect())
+    .map_err(Error::query("look which rows an index holds in higher versions"))?;
+    let past: Vec<(Uuid, Timestamp)> =
+        held.iter().copied().filter(|(id, _)| behind.contains(id)).collect();
     Ok(touch(conn, kind, &past)?.len() == past.len())
 }
 

@@ -20,6 +20,7 @@ use crate::postgres::stamp::{AsRead, stamp, touch};
 use crate::sync::answers::{Answered, Answers};
 use crate::sync::limits::Limits;
 use crate::sync::page::{Page, load_page};
+use crate::sync::rebuild::settle_fill;
 use crate::sync::sending::{Lane, Sent};
 use crate::sync::session::Session;
 
@@ -144,7 +145,7 @@ fn read(
 ) -> Result<Page, Error> {
     // In a backlog they are before the place, all but a few.
     let is_after = |row: &&AsRead| position_of(row) > after;
-    let except: Vec<AsRead> = session.rows_on_their_way(kind).filter(is_after).copied().collect();
+    let except: Vec<AsRead> = session.rows_to_be_stamped(kind).filter(is_after).copied().collect();
     let (conn, reading) = session.conn_and_reading(kind);
     let is_unanswered =
         |row: &AsRead| reading.answered.get(&row.id).is_none_or(|answered| answered.row() != *row);
@@ -217,12 +218,18 @@ pub(super) fn settle_answered(
 /// Waits so long for an answer, and acts on it.
 fn settle_next(session: &mut Session, patience: Duration) -> Result<Option<Batch>, Error> {
     let Some((sent, outcomes)) = session.next_answer(patience)? else { return Ok(None) };
-    match outcomes.and_then(|outcomes| settle_answer(session, &sent, outcomes)) {
+    let settled = match sent.lane {
+        Lane::Backlog | Lane::Fresh => {
+            outcomes.and_then(|outcomes| settle_answer(session, &sent, outcomes))
+        }
+        Lane::Fill => settle_fill(session, &sent, outcomes),
+    };
+    match settled {
         Err(failure @ Error::Elasticsearch(_)) => match settle_all(session) {
             Ok(_) | Err(Error::Elasticsearch(_)) => Err(failure),
             Err(err) => Err(err),
         },
-        answered => answered.map(Some),
+        settled => settled.map(Some),
     }
 }
 

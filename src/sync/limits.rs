@@ -11,7 +11,7 @@ pub struct Limits {
     pub batch_rows: usize,
     /// Bytes of a bulk request; one document alone may be larger.
     pub bulk_bytes: usize,
-    /// Bulk requests that are open at a time.
+    /// Bulk requests of a load that are open at a time.
     pub open_requests: usize,
     /// The deadline of a bulk request.
     pub timeout: Duration,
@@ -23,6 +23,13 @@ impl Limits {
 
     /// A request that takes longer than this will not do with more time.
     const TIMEOUT_MAX: Duration = Duration::from_secs(600);
+
+    /// Returns how many requests may be open in all: those of a load, as many of a rebuild beside it, and one for
+    /// edits.
+    #[must_use]
+    pub fn requests_in_all(self) -> usize {
+        2 * self.open_requests + 1
+    }
 
     /// Returns how many requests a page is read for: the larger the page, the less a row costs PostgreSQL; the
     /// smaller the request, the less an edit waits in the engine.

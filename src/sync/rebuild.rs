@@ -8,7 +8,8 @@
 //!    and a stamp, or a forgotten tombstone, needs the acknowledgement of both ([`send`](crate::sync::session::Session::send)).
 //! 2. All rows are read in the order of their ids, and their documents sent to the new index alone, with the
 //!    versions of the rows: whatever changes meanwhile has a higher one ([`advance`]). How far that has come is
-//!    noted after the acknowledgement.
+//!    noted after the acknowledgement, page by page ([`settle_fill`]); nothing else waits for it but the deletion of
+//!    a row whose document is on its way.
 //! 3. The new index is compared with the rows. Then it gets its settings, and the aliases of the live one in one
 //!    request ([`finish_switch`]); the state is bound to it last. The former one is deleted some seconds later,
 //!    when no search is at work in it any more ([`remove_retired`]).
@@ -28,7 +29,8 @@ use log::{error, info, warn};
 use uuid::Uuid;
 
 use self::counting::Counting;
-pub(super) use self::fill::advance;
+use self::fill::Fill;
+pub(super) use self::fill::{advance, settle_fill};
 use self::switch::finish_switch;
 pub(super) use self::switch::remove_retired;
 use crate::elasticsearch::Elasticsearch;
@@ -40,15 +42,13 @@ use crate::postgres::rebuild::{
     Phase, Rebuild, begin_filling, fail, forget_rebuild, load_rebuild, rename,
 };
 use crate::postgres::{Connection, DatabaseUrl};
-use crate::sync::batch::Batch;
 use crate::sync::new_index::{create, name_of_new, parse_mapping};
 
 /// An index that is being filled.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Filling {
     pub index_name: String,
-    /// The documents of all rows up to this one have been sent. `None`: none yet.
-    filled_to: Option<Uuid>,
+    fill: Fill,
     /// What it is to have once it is filled.
     settings: IndexSettings,
     /// Since when it is.
@@ -68,8 +68,10 @@ pub(super) struct Filling {
 /// What one part of a rebuild has done.
 #[derive(Debug)]
 pub(super) enum Progress {
-    /// Documents were sent, or put off.
-    Filled(Batch),
+    /// Documents are on their way.
+    Sent,
+    /// There is nothing to be done before something else is.
+    Waiting,
     /// The state has moved: the term is over.
     TermOver,
 }
@@ -114,7 +116,7 @@ pub(super) fn prepare(
     let rebuild = load_rebuild(conn, kind)?.filter(|rebuild| rebuild.phase == Phase::Filling);
     Ok(rebuild.map(|rebuild| Filling {
         index_name: rebuild.index_name,
-        filled_to: rebuild.filled_to,
+        fill: Fill::after(rebuild.filled_to),
         settings: IndexSettings::from_text(&rebuild.settings.unwrap_or_default()),
         full_since: None,
         url: url.clone(),

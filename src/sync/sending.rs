@@ -23,6 +23,8 @@ pub(super) enum Lane {
     Backlog,
     /// One more, for what was touched since a load began.
     Fresh,
+    /// To the new index alone: as many as the backlog leaves, and half of them in any case.
+    Fill,
 }
 
 /// A request that is open.
@@ -30,7 +32,7 @@ pub(super) enum Lane {
 pub(super) struct Sent {
     number: u64,
     pub kind: Kind,
-    lane: Lane,
+    pub lane: Lane,
     page: Arc<Page>,
     range: Range<usize>,
 }
@@ -43,6 +45,11 @@ impl Sent {
     pub fn rows(&self) -> &[AsRead] {
         &self.page.to_send[self.range.clone()]
     }
+
+    /// Returns whether its documents are some of a page.
+    pub fn is_of(&self, page: &Arc<Page>) -> bool {
+        Arc::ptr_eq(&self.page, page)
+    }
 }
 
 impl Session<'_> {
@@ -51,16 +58,25 @@ impl Session<'_> {
         self.open.iter().filter(move |sent| sent.kind == kind).flat_map(Sent::rows)
     }
 
-    /// Returns whether so many more requests may be open.
-    pub(super) fn has_room(&self, lane: Lane, requests: usize) -> bool {
-        let open_max = match lane {
-            Lane::Backlog => self.limits.open_requests,
-            Lane::Fresh => 1,
-        };
-        self.open.iter().filter(|sent| sent.lane == lane).count() + requests <= open_max
+    /// Returns those of them that are to be stamped when they have arrived.
+    pub(super) fn rows_to_be_stamped(&self, kind: Kind) -> impl Iterator<Item = &AsRead> {
+        let is_one = move |sent: &&Sent| sent.kind == kind && sent.lane != Lane::Fill;
+        self.open.iter().filter(is_one).flat_map(Sent::rows)
     }
 
-    /// Has some operations of a page sent to where a kind lives, and does not wait for the answer.
+    /// Returns whether so many more requests may be open.
+    pub(super) fn has_room(&self, lane: Lane, requests: usize) -> bool {
+        let open_of = |lane| self.open.iter().filter(|sent| sent.lane == lane).count();
+        let all = self.limits.open_requests;
+        let open_max = match lane {
+            Lane::Backlog => all,
+            Lane::Fresh => 1,
+            Lane::Fill => all - open_of(Lane::Backlog).min(all / 2),
+        };
+        open_of(lane) + requests <= open_max
+    }
+
+    /// Has some operations of a page sent to where a kind lives, or to its new index, and does not wait for the answer.
     pub(super) fn hand_out(
         &mut self,
         kind: Kind,
@@ -68,29 +84,15 @@ impl Session<'_> {
         page: &Arc<Page>,
         range: Range<usize>,
     ) {
-        self.hand_out_by(self.ways(kind), kind, lane, page, range);
-    }
-
-    /// Has some operations of a page sent to the new index alone, and does not wait for the answer.
-    pub(super) fn hand_out_fill(&mut self, kind: Kind, page: &Arc<Page>, range: Range<usize>) {
         let mut ways = self.ways(kind);
-        assert_eq!(ways.len(), 2, "only a kind that is rebuilt is filled");
-        self.hand_out_by(ways.split_off(1), kind, Lane::Backlog, page, range);
-    }
-
-    fn hand_out_by(
-        &mut self,
-        ways: Vec<Way>,
-        kind: Kind,
-        lane: Lane,
-        page: &Arc<Page>,
-        range: Range<usize>,
-    ) {
-        let page = Arc::clone(page);
-        let request = Request { ways, page: Arc::clone(&page), range: range.clone() };
+        if lane == Lane::Fill {
+            // The live index has them.
+            ways.remove(0);
+        }
+        let request = Request { ways, page: Arc::clone(page), range: range.clone() };
         let number = self.senders.hand_out(request);
         self.note_turn(kind, number);
-        self.open.push(Sent { number, kind, lane, page, range });
+        self.open.push(Sent { number, kind, lane, page: Arc::clone(page), range });
     }
 
     /// Waits so long for the answer to any of the open requests. Returns what has become of each of its operations.

@@ -7,6 +7,7 @@ mod changes; // every kind of change reaches the index
 mod cli; // help, settings, `.env`, mistakes, and that no password is printed
 mod crashes; // killed again and again, left alone by the engine
 mod durability; // PostgreSQL that crashes, fails over or is restored
+mod filling; // a new index whose documents are on their way
 mod init_es; // the index is made anew: beside others' indices, killed halfway, beside a leader
 mod kinds; // kinds of documents that are left out, and added later
 mod layers; // the borders between the modules, read from the source

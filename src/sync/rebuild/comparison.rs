@@ -13,8 +13,7 @@ use crate::error::{Error, chain};
 use crate::kind::Kind;
 use crate::postgres::Timestamp;
 use crate::postgres::pending::{PageLimits, Selection, load_random};
-use crate::postgres::stamp::{AsRead, find_unsettled, touch_unchanged};
-use crate::sync::batch::Batch;
+use crate::postgres::stamp::{AsRead, find_unsettled, touch};
 use crate::sync::page::load_page;
 use crate::sync::session::Session;
 
@@ -31,7 +30,18 @@ const STRIKES_MAX: u32 = 5;
 pub(super) fn wait_and_finish(
     session: &mut Session,
     kind: Kind,
-    mut filling: Filling,
+    is_quiet: bool,
+) -> Result<Progress, Error> {
+    let Some(mut filling) = session.filling(kind).take() else { return Ok(Progress::Waiting) };
+    let progress = finish_if_right(session, kind, &mut filling, is_quiet);
+    *session.filling(kind) = Some(filling);
+    progress
+}
+
+fn finish_if_right(
+    session: &mut Session,
+    kind: Kind,
+    filling: &mut Filling,
     is_quiet: bool,
 ) -> Result<Progress, Error> {
     const PATIENCE: Duration = Duration::from_secs(3);
@@ -39,21 +49,19 @@ pub(super) fn wait_and_finish(
     let full_since = *filling.full_since.get_or_insert_with(Instant::now);
     let is_put_off = filling.put_off_until.is_some_and(|until| Instant::now() < until);
     if is_put_off || !is_quiet && full_since.elapsed() < PATIENCE {
-        *session.filling(kind) = Some(filling);
-        return Ok(Progress::Filled(Batch::default()));
+        return Ok(Progress::Waiting);
     }
+    let name = filling.index_name.clone();
     let counting = filling.counting.get_or_insert_with(|| {
-        let (elasticsearch, name) = (session.elasticsearch.clone(), filling.index_name.clone());
-        Counting::begin(filling.url.clone(), elasticsearch, kind, name)
+        let elasticsearch = session.elasticsearch.clone();
+        Counting::begin(filling.url.clone(), elasticsearch, kind, name.clone())
     });
     let counting = counting.clone();
-    *session.filling(kind) = Some(filling.clone());
-    let Some(count) = counting.result() else { return Ok(Progress::Filled(Batch::default())) };
+    let Some(count) = counting.result() else { return Ok(Progress::Waiting) };
     // Another time, anew.
     filling.counting = None;
-    let name = filling.index_name.clone();
     let comparison = match count {
-        Ok(count) => compare(session, kind, &mut filling, count)?,
+        Ok(count) => compare(session, kind, filling, count)?,
         Err(err) => {
             warn!("the new index {name} could not be compared yet: {}", chain(err));
             filling.put_off_until = Some(Instant::now() + PUT_OFF);
@@ -61,7 +69,7 @@ pub(super) fn wait_and_finish(
         }
     };
     match comparison {
-        Comparison::Same if finish(session, kind, &filling)? => return Ok(Progress::TermOver),
+        Comparison::Same if finish(session, kind, filling)? => return Ok(Progress::TermOver),
         Comparison::Same => filling.put_off_until = Some(Instant::now() + PUT_OFF),
         // What was touched is looked at when it is settled again.
         Comparison::Unclear => filling.full_since = Some(Instant::now()),
@@ -71,8 +79,7 @@ pub(super) fn wait_and_finish(
             return Ok(Progress::TermOver);
         }
     }
-    *session.filling(kind) = Some(filling);
-    Ok(Progress::Filled(Batch::default()))
+    Ok(Progress::Waiting)
 }
 
 /// What a comparison of the new index with the rows has shown.
@@ -118,8 +125,8 @@ fn compare(
     info!("compared {documents} documents of {kind} by number and {compared} by content");
     // Links and genres that nobody has looked at yet make documents differ. If it is something else, they are
     // right in both indices the next time.
-    let past: Vec<(AsRead, Timestamp)> = wrong.iter().map(|row| (*row, row.touched_at)).collect();
-    touch_unchanged(&mut session.conn, kind, &past)?;
+    let past: Vec<(Uuid, Timestamp)> = wrong.iter().map(|row| (row.id, row.touched_at)).collect();
+    touch(&mut session.conn, kind, &past)?;
     let strikes = |row: &AsRead| filling.different.get(&row.id).copied().unwrap_or(0) + 1;
     let was_different = !filling.different.is_empty();
     filling.different = wrong.iter().map(|row| (row.id, strikes(row))).collect();
