@@ -117,6 +117,13 @@ fn a_delete_waits_for_a_document_that_is_on_its_way() {
     check_missed(Rule::DeleteWaits, Bounds { senders: true, restarts: true, ..CALM });
 }
 
+// The same in the new index: the fill has read the film before it was deleted.
+#[test]
+fn a_delete_waits_for_a_document_of_a_fill_that_is_on_its_way() {
+    let bounds = Bounds { rebuild: true, senders: true, restarts: true, ..CALM };
+    check_missed(Rule::DeleteWaitsForFill, bounds);
+}
+
 #[test]
 fn a_conflict_of_a_delete_raises_its_version() {
     check_missed(Rule::DeleteConflictRaises, Bounds { by_hand: true, ..CALM });

@@ -170,11 +170,11 @@ pub fn begin_filling(state: &mut State, is_there: bool) {
     }
 }
 
-/// `stamp::touch_unchanged`. Returns false if a writer holds the row.
-pub fn touch_unchanged(state: &mut State, read: AsRead, past: Time, rules: Rules) -> bool {
-    let is_settled = |film: Film| film.touched_at == read.touched_at && !is_pending(film, rules);
-    if rules.has(Rule::FillConflictTouches) && state.film.is_some_and(is_settled) {
-        return touch(state, Some(past), rules);
+/// `stamp::touch_behind`. Returns false if a writer holds the row.
+pub fn touch_behind(state: &mut State, held: Time, rules: Rules) -> bool {
+    let is_behind = |film: Film| film.touched_at < held;
+    if rules.has(Rule::FillConflictTouches) && state.film.is_some_and(is_behind) {
+        return touch(state, Some(held), rules);
     }
     true
 }

@@ -3,9 +3,9 @@
 use stateright::{Model, Property};
 
 use super::rules::{Bounds, Rule, Rules};
-use super::state::{BY_HAND, Held, LONG_AGO, Phase, Reset, State, Target};
+use super::state::{BY_HAND, Held, LONG_AGO, Phase, Reset, State};
 use super::step::Step;
-use super::task::{Process, Task};
+use super::task::{Lane, Process, Task};
 use super::writers::Write;
 use super::{database, engine};
 
@@ -75,23 +75,28 @@ impl Machine {
                     steps.push(Step::SendTwice);
                 }
             }
-            let is_built = matches!(process.task, Task::Built { .. });
-            if self.bounds.senders
-                && is_built
-                && process.aside.is_none()
-                && process.filling.is_none()
-            {
-                steps.push(Step::HandOut);
-            }
-            let can_arrive =
-                engine::has_alias(*process, Target::Live) || !self.rules.has(Rule::Alias);
-            if steps.contains(&Step::SendOpen) && has_room && can_arrive {
-                steps.push(Step::SendOpenLate);
+            if self.bounds.senders {
+                self.hand_out_events(process, has_room, &mut steps);
             }
             if !matches!(process.task, Task::Dead | Task::Down) {
                 steps.push(Step::Die);
             }
             events.extend(steps.into_iter().map(|step| Event::Process(who, step)));
+        }
+    }
+
+    fn hand_out_events(&self, process: &Process, has_room: bool, steps: &mut Vec<Step>) {
+        let is_free = |lane: Lane| process.open[lane as usize].is_none();
+        // What has been sent to one index cannot be handed out any more.
+        if process.live_answer.is_none() && Lane::of(process.task).is_some_and(is_free) {
+            steps.push(Step::HandOut);
+        }
+        for lane in Lane::ALL {
+            let has_alias = engine::has_alias(*process, Step::open_target(*process, lane));
+            let can_arrive = has_alias || !self.rules.has(Rule::Alias);
+            if process.is_waiting(lane) && has_room && can_arrive {
+                steps.push(Step::SendOpenLate(lane));
+            }
         }
     }
 
@@ -211,7 +216,12 @@ impl Model for Machine {
         push(Event::AskForRebuild, rebuild && !state.asked && state.is_bound());
         let can_cancel = matches!(state.rebuild, Some(Phase::Requested | Phase::Filling { .. }));
         push(Event::CancelRebuild, cancel && can_cancel);
-        let is_answered = |p: &Process| p.task == Task::FillAnswered;
+        // What is written after that is seen when the film is written again, as in the live index.
+        let is_answered = |p: &Process| {
+            [Some(p.task), p.open[Lane::Fill as usize]]
+                .iter()
+                .any(|task| matches!(task, Some(Task::FillAnswered | Task::FillRefused(_))))
+        };
         let can_write_new = state.rebuild == Some(Phase::Filling { is_filled: false })
             && state.new.is_some()
             && state.film.is_some()

@@ -20,10 +20,10 @@
 //! [`machine::Event`], [`database`], [`engine`]. Left out are: batches of several films and what the engine
 //! rejects, what a process remembers of answers for films that are locked, TRUNCATE and its sweep, a deleted
 //! person, the WAL that is not flushed, and the binding to an index that was replaced by others. Of a
-//! rebuild: a request that is open while its process goes on, pages after the first, the comparison before the switch (it only stops a rebuild, so all is to
-//! be right without it), `--keep-old`, a second rebuild, a new index that refuses a document, and processes
-//! that are frozen between two requests of a making, a giving up or a cancellation, or in a switch while
-//! `etl init-es` has unbound the state. Two that make the new index at once are in a test of their own.
+//! rebuild: pages after the first, the comparison before the switch (it only stops a rebuild, so all is to be right
+//! without it), `--keep-old`, a second rebuild, a new index that refuses a document, and processes that are frozen
+//! between two requests of a making, a giving up or a cancellation, or in a switch while `etl init-es` has unbound
+//! the state. Two that make the new index at once are in a test of their own.
 //!
 //! The numbers of states: `cargo test --test model -- --nocapture`.
 
@@ -175,6 +175,24 @@ fn one_transaction_and_a_new_index_that_is_written_by_hand() {
 #[test]
 fn one_transaction_and_a_new_index_that_is_written_by_hand_while_a_writer_holds_the_film() {
     check_never_missed(Bounds { writes: 1, locks: true, new_by_hand: true, ..REBUILD });
+}
+
+#[test]
+fn two_transactions_a_rebuild_and_a_process_that_goes_on_while_its_requests_are_open() {
+    check_never_missed(Bounds { restarts: true, senders: true, cancel: false, ..REBUILD });
+}
+
+#[test]
+fn one_transaction_a_rebuild_a_rival_and_processes_that_go_on_while_their_requests_are_open() {
+    let bounds = Bounds { writes: 1, late: 0, rival: true, senders: true, ..REBUILD };
+    check_never_missed(Bounds { cancel: false, ..bounds });
+}
+
+// What the new index has refused of the fill is pending, and its document acknowledged but not stamped.
+#[test]
+fn one_transaction_and_a_new_index_that_is_written_by_hand_while_requests_are_open() {
+    let bounds = Bounds { writes: 1, new_by_hand: true, locks: true, senders: true, ..REBUILD };
+    check_never_missed(bounds);
 }
 
 // A process is frozen before it makes the new index, until another has made and switched it: it removes

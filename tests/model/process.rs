@@ -9,7 +9,7 @@ use super::rebuild;
 use super::rules::{Rule, Rules};
 use super::state::{AsRead, Film, Request, State, Target, Time};
 use super::step::Step;
-use super::task::{Process, Task};
+use super::task::{Lane, Process, Task};
 
 impl Step {
     /// Does it.
@@ -24,17 +24,20 @@ impl Step {
             (Self::ReplaceAlias, _) => return replace_aliases(state, who, rules),
             (Self::Die, _) => return end(state, who),
             (Self::HandOut, task) => {
-                state.processes[who].aside = Some(task);
+                let Some(lane) = Lane::of(task) else { unreachable!("handed out at {task:?}") };
+                state.processes[who].open[lane as usize] = Some(task);
                 Task::Idle
             }
-            (Self::SendOpen | Self::SendOpenLate, _) => return self.send_open(state, who, rules),
-            (Self::TakeAnswer, _) => match state.processes[who].aside.take() {
+            (Self::SendOpen(lane) | Self::SendOpenLate(lane), _) => {
+                return self.send_open(state, who, lane, rules);
+            }
+            (Self::TakeAnswer(lane), _) => match state.processes[who].open[lane as usize].take() {
                 Some(answered) => answered,
                 None => unreachable!("nothing was answered"),
             },
             (Self::Send | Self::SendTwice, _) => return self.send(state, who, rules),
             (Self::SendLate, task) => {
-                let request = request(state, process, task, rules);
+                let request = request(state, task, Self::target(process), rules);
                 engine::leave_under_way(state, request);
                 return end(state, who);
             }
@@ -51,39 +54,40 @@ impl Step {
     /// A request is sent and answered. One that is for both indices counts when both have answered.
     fn send(self, state: &mut State, who: usize, rules: Rules) {
         let process = state.processes[who];
-        let request = request(state, process, process.task, rules);
+        let request = request(state, process.task, Self::target(process), rules);
         let answer = engine::send(state, process, request, rules);
         if self == Self::SendTwice && answer != Answer::AliasGone {
             engine::leave_under_way(state, request);
         }
-        let has_new = process.filling.is_some() && rules.has(Rule::BothAcknowledge);
-        let answer = match process.live_answer {
-            Some(live) => rebuild::both(live, answer),
-            None if has_new && request.to == Target::Live => {
-                state.processes[who].live_answer = Some(answer);
-                return;
-            }
-            None => answer,
-        };
-        state.processes[who].live_answer = None;
-        match answer {
-            Answer::AliasGone => end(state, who),
-            answer => state.processes[who].task = answered(process.task, answer),
+        let to_both = is_for_both(process, request, rules);
+        let live_answer = &mut state.processes[who].live_answer;
+        match with_both(live_answer, answer, to_both) {
+            None => {}
+            Some(Answer::AliasGone) => end(state, who),
+            Some(answer) => state.processes[who].task = answered(process.task, answer),
         }
     }
 
     /// A request that was handed out is sent and answered while the process does other things.
-    fn send_open(self, state: &mut State, who: usize, rules: Rules) {
+    fn send_open(self, state: &mut State, who: usize, lane: Lane, rules: Rules) {
         let process = state.processes[who];
-        let Some(open) = process.aside else { unreachable!("no request is open") };
-        let request = request(state, process, open, rules);
-        if self == Self::SendOpenLate {
+        let Some(open) = process.open[lane as usize] else { unreachable!("no request is open") };
+        let request = request(state, open, Self::open_target(process, lane), rules);
+        if self == Self::SendOpenLate(lane) {
             engine::leave_under_way(state, request);
             return end(state, who);
         }
-        match engine::send(state, process, request, rules) {
-            Answer::AliasGone => end(state, who),
-            answer => state.processes[who].aside = Some(answered(open, answer)),
+        let answer = engine::send(state, process, request, rules);
+        let to_both = is_for_both(process, request, rules);
+        // Nothing but documents goes to the live index.
+        let live_answer = match lane {
+            Lane::Document => &mut state.processes[who].open_live_answer,
+            Lane::Fill => &mut None,
+        };
+        match with_both(live_answer, answer, to_both) {
+            None => {}
+            Some(Answer::AliasGone) => end(state, who),
+            Some(answer) => state.processes[who].open[lane as usize] = Some(answered(open, answer)),
         }
     }
 
@@ -192,9 +196,23 @@ fn end(state: &mut State, who: usize) {
     state.processes[who] = Process::new(if who == 0 { Task::Dead } else { Task::Down });
 }
 
+/// The live index has been asked, and the new one is to be, too.
+fn is_for_both(process: Process, request: Request, rules: Rules) -> bool {
+    let has_new = process.filling.is_some() && rules.has(Rule::BothAcknowledge);
+    has_new && request.to == Target::Live
+}
+
+/// What has become of an operation; `None`: the new index is still to be asked.
+fn with_both(live: &mut Option<Answer>, answer: Answer, to_both: bool) -> Option<Answer> {
+    if to_both {
+        *live = Some(answer);
+        return None;
+    }
+    Some(live.take().map_or(answer, |live| rebuild::both(live, answer)))
+}
+
 /// The request that a process is about to send.
-fn request(state: &State, process: Process, task: Task, rules: Rules) -> Request {
-    let to = Step::target(process);
+fn request(state: &State, task: Task, to: Target, rules: Rules) -> Request {
     match task {
         Task::Built { request, .. } | Task::FillBuilt { request, .. } => Request { to, ..request },
         Task::Burying(tombstone) => {
@@ -217,8 +235,8 @@ fn answered(task: Task, answer: Answer) -> Task {
         }
         (Task::FillBuilt { is_noted: true, .. }, _) => Task::Idle,
         (Task::FillBuilt { .. }, Answer::Acknowledged) => Task::FillAnswered,
-        (Task::FillBuilt { read, .. }, Answer::Conflict { engine_version }) => {
-            Task::FillRefused(read, engine_version)
+        (Task::FillBuilt { .. }, Answer::Conflict { engine_version }) => {
+            Task::FillRefused(engine_version)
         }
         (task, answer) => unreachable!("{answer:?} at {task:?}"),
     }

@@ -3,9 +3,9 @@
 use super::database;
 use super::engine::{self, Answer};
 use super::rules::{Rule, Rules};
-use super::state::{AsRead, MAXIMUM, Phase, Request, State, Target};
+use super::state::{MAXIMUM, Phase, Request, State, Target};
 use super::step::Step;
-use super::task::{Process, Task};
+use super::task::{Lane, Process, Task};
 
 /// What a term begins with: `sync::rebuild::prepare`.
 pub fn first_step(state: &State) -> Step {
@@ -21,6 +21,8 @@ pub fn first_step(state: &State) -> Step {
 /// What `sync::rebuild::advance` begins with.
 pub fn advance(state: &State, process: Process, steps: &mut Vec<Step>) {
     match process.filling {
+        // Its page is on its way.
+        _ if process.open[Lane::Fill as usize].is_some() => {}
         Some(false) if state.film.is_some() => steps.push(Step::LoadFill),
         Some(_) => steps.push(Step::BeginSwitching),
         None => {}
@@ -62,8 +64,8 @@ pub fn take(step: Step, state: &mut State, who: usize, rules: Rules) -> Option<T
             None
         }
         (Step::LoadFill, _) => Some(load_fill(state, rules)),
-        (Step::TouchUnchanged, Task::FillRefused(read, past)) => {
-            let is_done = database::touch_unchanged(state, read, past, rules);
+        (Step::TouchBehind, Task::FillRefused(held)) => {
+            let is_done = database::touch_behind(state, held, rules);
             // The page is sent once more while a writer holds the row.
             Some(if is_done { Task::FillAnswered } else { Task::Idle })
         }
@@ -90,18 +92,17 @@ fn find_filling(state: &State) -> Option<bool> {
 /// The row is read first, as everywhere.
 fn load_fill(state: &State, rules: Rules) -> Task {
     let Some(film) = state.film else { return Task::Idle };
-    let read = AsRead { touched_at: film.touched_at, modified: film.modified };
     let kept = rules.has(Rule::FillHasRowVersion);
     let version = if kept { film.touched_at } else { MAXIMUM };
-    Task::FillRead { read, version, title: film.title }
+    Task::FillRead { version, title: film.title }
 }
 
 /// What belongs to the film is read.
 pub fn build(state: &State, task: Task) -> Task {
-    let Task::FillRead { read, version, title } = task else { unreachable!("built at {task:?}") };
+    let Task::FillRead { version, title } = task else { unreachable!("built at {task:?}") };
     let person = state.linked.then_some(state.person.name);
     let request = Request { to: Target::New, doc: Some((title, person)), version };
-    Task::FillBuilt { request, read, is_noted: false }
+    Task::FillBuilt { request, is_noted: false }
 }
 
 fn save_filled(state: &mut State, who: usize, task: Task) -> Option<Task> {
@@ -111,7 +112,7 @@ fn save_filled(state: &mut State, who: usize, task: Task) -> Option<Task> {
     state.processes[who].filling = Some(true);
     Some(match task {
         // Too early: it is sent after that.
-        Task::FillBuilt { request, read, .. } => Task::FillBuilt { request, read, is_noted: true },
+        Task::FillBuilt { request, .. } => Task::FillBuilt { request, is_noted: true },
         _ => Task::Idle,
     })
 }

@@ -43,10 +43,12 @@ pub enum Rule {
     FillNotedLast,
     /// The documents of a fill have the versions of their rows: `sync::page::load_page`.
     FillHasRowVersion,
-    /// What the new index refuses of a fill is touched past its version: `stamp::touch_unchanged`.
+    /// What the new index refuses of a fill is touched past its version: `stamp::touch_behind`.
     FillConflictTouches,
     /// A tombstone waits for a document of the same film that is on its way: `sync::deletions::bury`.
     DeleteWaits,
+    /// It waits for one of a fill, too.
+    DeleteWaitsForFill,
 }
 
 /// The rules that are kept.

@@ -4,7 +4,7 @@ use super::database::{is_pending, passes_fence};
 use super::rebuild;
 use super::rules::{Rule, Rules};
 use super::state::{State, Target};
-use super::task::{Process, Task};
+use super::task::{Lane, Process, Task};
 
 /// What a process does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +34,15 @@ pub enum Step {
     SendLate,
     /// The same; the answer comes back, and the request will arrive once more.
     SendTwice,
-    /// `Session::hand_out`, in `sync::batch::index_page`: the process goes on while the request is open.
+    /// `Session::hand_out`, in `sync::batch::index_page` and `sync::rebuild::advance`: the process goes on while the
+    /// request is open.
     HandOut,
-    /// The request that is open is sent by its thread, and answered: `Senders`.
-    SendOpen,
+    /// A request that is open is sent by its thread to one index, and answered: `Senders`.
+    SendOpen(Lane),
     /// The same; the answer is lost, and the request late. The term is over.
-    SendOpenLate,
+    SendOpenLate(Lane),
     /// `Session::next_answer`, in `sync::batch::settle_next`.
-    TakeAnswer,
+    TakeAnswer(Lane),
     /// `etl.stamp_rows`, in `sync::batch::settle`.
     Stamp,
     /// `stamp::touch`, in `sync::batch::settle`.
@@ -69,8 +70,8 @@ pub enum Step {
     RemoveNew,
     /// `film_work::load_films`, in `sync::page::load_page`, for `sync::rebuild::advance`.
     LoadFill,
-    /// `stamp::touch_unchanged`, in `sync::rebuild::advance`.
-    TouchUnchanged,
+    /// `stamp::touch_behind`, in `sync::rebuild::advance`.
+    TouchBehind,
     /// `rebuild::save_filled`, in `sync::rebuild::advance`.
     SaveFilled,
     /// `rebuild::begin_switching`, in `sync::rebuild::finish`.
@@ -99,9 +100,10 @@ impl Step {
             Task::Down | Task::Dead => {}
             Task::Elected => steps.push(Self::ReplaceAlias),
             Task::Idle => {
-                if !matches!(process.aside, None | Some(Task::Built { .. })) {
-                    steps.push(Self::TakeAnswer);
-                }
+                let is_answered = |lane: &Lane| {
+                    process.open[*lane as usize].is_some() && !process.is_waiting(*lane)
+                };
+                steps.extend(Lane::ALL.into_iter().filter(is_answered).map(Self::TakeAnswer));
                 Self::from_idle(state, process, rules, steps);
             }
             Task::PersonStamped => steps.push(Self::NoteLater),
@@ -118,7 +120,7 @@ impl Step {
             Task::Built { .. } | Task::Burying(_) | Task::FillBuilt { .. } => {
                 steps.push(Self::Send);
             }
-            Task::FillRefused(..) => steps.push(Self::TouchUnchanged),
+            Task::FillRefused(_) => steps.push(Self::TouchBehind),
             Task::FillAnswered => steps.push(Self::SaveFilled),
             Task::Acknowledged(_) => steps.push(Self::Stamp),
             Task::Refused(_) => steps.push(Self::TouchPastConflict),
@@ -126,9 +128,8 @@ impl Step {
             Task::Buried(_) => steps.push(Self::Forget),
             Task::BurialRefused(..) => steps.push(Self::RaiseTombstone),
         }
-        if matches!(process.aside, Some(Task::Built { .. })) {
-            steps.push(Self::SendOpen);
-        }
+        let waiting = Lane::ALL.into_iter().filter(|lane| process.is_waiting(*lane));
+        steps.extend(waiting.map(Self::SendOpen));
     }
 
     fn from_idle(state: &State, process: Process, rules: Rules, steps: &mut Vec<Self>) {
@@ -144,8 +145,8 @@ impl Step {
         };
         let is_to_send = |film| is_pending(film, rules) && !process.is_on_its_way(film);
         push(load, state.film.is_some_and(is_to_send));
-        let waits =
-            rules.has(Rule::DeleteWaits) && matches!(process.aside, Some(Task::Built { .. }));
+        let waits = rules.has(Rule::DeleteWaits) && process.is_waiting(Lane::Document)
+            || rules.has(Rule::DeleteWaitsForFill) && process.is_waiting(Lane::Fill);
         push(Self::LoadTombstones, state.outbox.tombstone.is_some() && !waits);
         rebuild::advance(state, process, steps);
     }
@@ -175,13 +176,13 @@ impl Step {
         use Step::{
             BeginFilling, BeginSwitching, FinishSwitching, GiveUp, LoadFill, LoadFilling,
             LoadRequested, LoadSwitching, MakeNew, RemoveNew, SaveFilled, SwitchAliases,
-            TouchUnchanged,
+            TouchBehind,
         };
         let prepares = matches!(
             self,
             LoadFilling | LoadRequested | MakeNew | BeginFilling | GiveUp | RemoveNew
         );
-        let fills = matches!(self, LoadFill | TouchUnchanged | SaveFilled);
+        let fills = matches!(self, LoadFill | TouchBehind | SaveFilled);
         let ends = [BeginSwitching, LoadSwitching, SwitchAliases, FinishSwitching].contains(&self);
         prepares || fills || ends
     }
@@ -190,5 +191,11 @@ impl Step {
     pub fn target(process: Process) -> Target {
         let is_fill = matches!(process.task, Task::FillBuilt { .. });
         if is_fill || process.live_answer.is_some() { Target::New } else { Target::Live }
+    }
+
+    /// The same for one that was handed out.
+    pub fn open_target(process: Process, lane: Lane) -> Target {
+        let is_fill = lane == Lane::Fill;
+        if is_fill || process.open_live_answer.is_some() { Target::New } else { Target::Live }
     }
 }

@@ -47,12 +47,12 @@ pub enum Task {
     /// The engine holds a higher version than the delete had.
     BurialRefused(Tombstone, Time),
     /// The row of the film was read for the new index alone, and not yet what belongs to it.
-    FillRead { read: AsRead, version: Time, title: u8 },
+    FillRead { version: Time, title: u8 },
     /// A document was built for the new index alone. Without [`super::rules::Rule::FillNotedLast`] the
     /// page is noted as filled before it is sent.
-    FillBuilt { request: Request, read: AsRead, is_noted: bool },
+    FillBuilt { request: Request, is_noted: bool },
     /// The new index holds a higher version, this one.
-    FillRefused(AsRead, Time),
+    FillRefused(Time),
     /// The new index has answered, and what it refused was touched.
     FillAnswered,
 }
@@ -70,19 +70,48 @@ pub struct Process {
     pub new_alias_is_ours: bool,
     /// Its term knows of a new index: `session::Kept::filling`. Whether it is filled.
     pub filling: Option<bool>,
-    /// A document that was handed out, as [`Task::Built`], or what was answered: `Session::open`.
-    pub aside: Option<Task>,
+    /// For each [`Lane`] the document that was handed out, or what was answered: `Session::open`.
+    pub open: [Option<Task>; 2],
     /// What the live index has answered, while the new one is still to be asked.
     pub live_answer: Option<Answer>,
+    /// The same for the document that was handed out.
+    pub open_live_answer: Option<Answer>,
+}
+
+/// What a request that was handed out is: `sending::Lane`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// [`Task::Built`], for the live index, and the new one if there is one: `Lane::Backlog`, `Lane::Fresh`.
+    Document,
+    /// [`Task::FillBuilt`], for the new index alone.
+    Fill,
+}
+
+impl Lane {
+    pub const ALL: [Self; 2] = [Self::Document, Self::Fill];
+
+    /// Returns what a process may hand out at this point.
+    pub fn of(task: Task) -> Option<Self> {
+        match task {
+            Task::Built { .. } => Some(Self::Document),
+            Task::FillBuilt { .. } => Some(Self::Fill),
+            _ => None,
+        }
+    }
 }
 
 impl Process {
+    /// A request was handed out and not answered yet.
+    pub fn is_waiting(&self, lane: Lane) -> bool {
+        self.open[lane as usize].is_some_and(|task| Lane::of(task).is_some())
+    }
+
     /// The film as it was read for a document that is on its way. It is not read again as it is.
     pub fn is_on_its_way(&self, film: Film) -> bool {
         let is_same =
             |read: AsRead| (read.touched_at, read.modified) == (film.touched_at, film.modified);
         matches!(
-            self.aside,
+            self.open[Lane::Document as usize],
             Some(Task::Built { read, .. } | Task::Acknowledged(read)) if is_same(read)
         )
     }
@@ -94,8 +123,9 @@ impl Process {
             alias_is_ours: false,
             new_alias_is_ours: false,
             filling: None,
-            aside: None,
+            open: [None; 2],
             live_answer: None,
+            open_live_answer: None,
         }
     }
 }
