@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use postgres::Error;
+use uuid::Uuid;
 
 use crate::changes::{focus, move_focus, one_of_each};
 use crate::films::{films_delete, films_insert};
@@ -14,9 +15,10 @@ use crate::statements::Reading;
 use crate::support::proxy::{Fault, Proxy};
 
 /// What is seen only where no other fault or change comes after it, in turn.
-pub const ONCE: [(&str, Cause); 5] = [
+pub const ONCE: [(&str, Cause); 6] = [
     ("films deleted that are back", |stage, rng| usurp(stage, rng, delete_late)),
     KILLED,
+    ("links gone amid a reading", |stage, rng| usurp(stage, rng, links_late)),
     ("lead lost unnoticed", |stage, rng| usurp(stage, rng, documents_late)),
     ("lead lost unnoticed", |stage, rng| usurp(stage, rng, deletions_late)),
     ("init-es before the answer to a request", init_es_before_answer),
@@ -69,6 +71,38 @@ fn try_delete_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Erro
         client.batch_execute(&insert).is_ok()
             && wait_until(6_000, || {
                 client.query_opt(&is_settled, &[]).is_ok_and(|row| row.is_some())
+            })
+    });
+    Ok(())
+}
+
+/// Where somebody else has locked one of the films nothing is done.
+fn links_late(stage: &Stage, rng: &mut Rng, slot: usize) {
+    drop(try_links_late(stage, rng, slot));
+}
+
+/// The leader has read the people of films and not yet their genres, when it loses its lead and the people are gone.
+/// Its rival touches the films for that and indexes them, before the leader reads on.
+fn try_links_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error> {
+    let Some(mut client) = stage.connect() else { return Ok(()) };
+    client.batch_execute("SET lock_timeout = '1s'")?;
+    stage.relays[slot].hold_before("FROM content.genre_film_work");
+    client.batch_execute(
+        "UPDATE content.film_work SET title = title || '!' WHERE id IN
+            (SELECT film_work_id FROM content.person_film_work ORDER BY random() LIMIT 5)",
+    )?;
+    send_late(stage, rng, slot, Reading::Documents, |_| {
+        let pending =
+            "SELECT coalesce(array_agg(id), '{}') FROM content.film_work WHERE indexed_at IS NULL";
+        let Ok(films) = client.query_one(pending, &[]).map(|row| row.get::<_, Vec<Uuid>>(0)) else {
+            return false;
+        };
+        let delete = "DELETE FROM content.person_film_work WHERE film_work_id = ANY ($1)";
+        let settled = "SELECT WHERE NOT EXISTS (SELECT FROM content.film_work WHERE id = ANY ($1) AND indexed_at IS NULL)
+            AND NOT EXISTS (SELECT FROM etl.outbox WHERE row_id = ANY ($1))";
+        client.execute(delete, &[&films]).is_ok()
+            && wait_until(6_000, || {
+                client.query_opt(settled, &[&films]).is_ok_and(|row| row.is_some())
             })
     });
     Ok(())
