@@ -13,9 +13,13 @@ use crate::support::engine::Engine;
 pub struct Ceiling {
     bodies: Vec<Vec<u8>>,
     documents: usize,
+    /// Of an index that is searched.
     definition: Value,
     alias: String,
 }
+
+/// What an index has while it is loaded and not searched yet, as in a full load of the program.
+const LOADING: [(&str, &str); 2] = [("refresh_interval", "-1"), ("number_of_replicas", "0")];
 
 impl Ceiling {
     /// Takes the documents from the index behind our alias.
@@ -44,12 +48,37 @@ impl Ceiling {
     /// Sends so many documents, in whole bodies, into a fresh index by so many connections. Returns documents
     /// a second.
     pub fn measure(&self, engine: &Engine, connections: usize, documents: usize) -> f64 {
+        let mut definition = self.definition.clone();
+        for (name, value) in LOADING {
+            definition["settings"]["index"][name] = value.into();
+        }
         let bodies = &self.bodies[..documents.div_ceil(BODY)];
+        self.in_index(engine, definition, || self.send_all(engine, connections, bodies))
+    }
+
+    /// Sends so many documents, in whole bodies, into an index that is searched and has all documents already.
+    /// Returns documents a second.
+    pub fn measure_again(&self, engine: &Engine, connections: usize, documents: usize) -> f64 {
+        let bodies = &self.bodies[..documents.div_ceil(BODY)];
+        self.in_index(engine, self.definition.clone(), || {
+            self.send_all(engine, connections, &self.bodies);
+            Connection::new(engine).send("POST", &format!("/{}/_refresh", self.alias), &[]);
+            self.send_all(engine, connections, bodies)
+        })
+    }
+
+    fn in_index(&self, engine: &Engine, mut definition: Value, send: impl FnOnce() -> f64) -> f64 {
         let connection = Connection::new(engine);
         let index = format!("{}_index", self.alias);
-        let mut definition = self.definition.clone();
         definition["aliases"] = json!({ &self.alias: {} });
         connection.send("PUT", &format!("/{index}"), definition.to_string().as_bytes());
+        let rate = send();
+        connection.send("DELETE", &format!("/{index}"), &[]);
+        rate
+    }
+
+    /// Returns documents a second.
+    fn send_all(&self, engine: &Engine, connections: usize, bodies: &[Vec<u8>]) -> f64 {
         let started = Instant::now();
         let next = AtomicUsize::new(0);
         thread::scope(|scope| {
@@ -57,9 +86,8 @@ impl Ceiling {
                 scope.spawn(|| self.send(bodies, &Connection::new(engine), &next));
             }
         });
-        let seconds = started.elapsed().as_secs_f64();
-        connection.send("DELETE", &format!("/{index}"), &[]);
-        (bodies.len() * BODY).min(self.documents) as f64 / seconds
+        let documents = (bodies.len() * BODY).min(self.documents);
+        documents as f64 / started.elapsed().as_secs_f64()
     }
 
     /// Sends what no other connection has taken.
