@@ -94,9 +94,15 @@ pub fn peak_memory(pid: u32) -> Option<f64> {
     Some(kilobytes * 1024.0 / 1e6)
 }
 
-/// Processor seconds of a process that runs.
+/// Processor seconds of the threads of a process that runs, to the nanosecond: an idle one comes to a few ticks of
+/// 10 ms.
 pub fn seconds(pid: u32) -> Option<f64> {
-    Stat::read(pid).map(|stat| stat.seconds)
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let nanoseconds = threads.flatten().map(|thread| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<f64>().ok()
+    });
+    nanoseconds.sum::<Option<f64>>().map(|sum| sum / 1e9)
 }
 
 /// Processor seconds of our children that have ended.

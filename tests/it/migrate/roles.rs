@@ -9,41 +9,52 @@ use super::{DJANGO, ROWS, TABLES};
 use crate::support::command::{run, succeed};
 use crate::support::world::World;
 
+/// What the writer does, each by itself.
+const CHANGES: [&str; 16] = [
+    "INSERT INTO content.film_work (id, title) VALUES (md5('new')::uuid, 'New');
+     INSERT INTO content.genre (id, name) VALUES (md5('new')::uuid, 'New');
+     INSERT INTO content.person (id, full_name) VALUES (md5('new')::uuid, 'New');
+     INSERT INTO content.genre_film_work (id, film_work_id, genre_id)
+     VALUES (md5('new')::uuid, md5('new')::uuid, md5('new')::uuid);
+     INSERT INTO content.person_film_work (film_work_id, person_id, role)
+     VALUES (md5('new')::uuid, md5('new')::uuid, 'writer')",
+    "UPDATE content.film_work SET title = 'Newer' WHERE title = 'New'",
+    "UPDATE content.genre SET name = 'Newer' WHERE name = 'New'",
+    "UPDATE content.person SET full_name = 'Newer' WHERE full_name = 'New'",
+    "UPDATE content.genre_film_work SET genre_id = md5('new')::uuid",
+    "UPDATE content.person_film_work SET role = 'writer' WHERE role = 'actor'",
+    "UPDATE content.film_work SET id = md5('moved')::uuid WHERE id = md5('film9')::uuid",
+    "DELETE FROM content.genre_film_work WHERE film_work_id = md5('film2')::uuid",
+    "DELETE FROM content.person_film_work WHERE film_work_id = md5('film2')::uuid",
+    "DELETE FROM content.film_work WHERE id = md5('film3')::uuid",
+    "DELETE FROM content.genre WHERE id = md5('genre')::uuid",
+    "DELETE FROM content.person WHERE id = md5('person1')::uuid",
+    "TRUNCATE content.genre_film_work",
+    "TRUNCATE content.person_film_work",
+    "TRUNCATE content.genre",
+    "TRUNCATE content.person",
+];
+
+/// What the service may not do: it is the users'.
+const FORBIDDEN: [&str; 5] = [
+    "UPDATE content.film_work SET title = ''",
+    "DELETE FROM content.film_work",
+    "INSERT INTO content.genre (id, name) VALUES (md5('x')::uuid, 'x')",
+    "TRUNCATE content.person",
+    "DROP TRIGGER zzz_etl_touch ON content.film_work",
+];
+
 #[test]
 fn each_role_needs_no_more_rights_than_it_is_said_to() {
     let roles = Roles::new(&["owner", "service", "writer"]);
     let [owner, service, writer] = ["owner", "service", "writer"].map(|role| roles.name(role));
     let mut world = World::bare("grants", "");
     let mut admin = world.database.client();
-    admin
-        .batch_execute(&format!(
-            "DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO \"{owner}\"', current_database()); END $$;
-             SET ROLE \"{owner}\"; {DJANGO} {ROWS}
-             ALTER TABLE content.film_work ALTER COLUMN rating TYPE numeric;
-             GRANT USAGE ON SCHEMA content TO \"{writer}\";
-             GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON {} TO \"{writer}\"",
-            TABLES.map(|table| format!("content.{table}")).join(", ")
-        ).replace("CREATE VIEW content.best AS SELECT * FROM content.film_work WHERE rating > 9;", ""))
-        .unwrap();
-    let as_role = |world: &World, role: &str, args: &[&str]| {
-        let mut command = world.etl(args);
-        command.env("DATABASE_URL", url_as(&world.database.url(), role));
-        let outcome = run(command);
-        assert_eq!(outcome.code, Some(0), "etl {} as {role}\n{outcome}", args.join(" "));
-        outcome
-    };
-
+    make_catalogue(&mut admin, &owner, &writer);
     as_role(&world, &owner, &["migrate"]);
     let grants = succeed(&["migrate", "--print-grants", &service]);
     admin.batch_execute(&grants).unwrap_or_else(|err| panic!("{err:?}\n{grants}"));
-    // The engine refuses ratings that are out of its range.
-    let mapping = env::temp_dir().join(format!("etl_grants_{}.json", process::id()));
-    let mut definition: Value =
-        serde_json::from_str(include_str!("../../../src/elasticsearch/movies.json")).unwrap();
-    definition["mappings"]["properties"]["imdb_rating"]["type"] = json!("byte");
-    std::fs::write(&mapping, definition.to_string()).unwrap();
-    as_role(&world, &service, &["init-es", "--mapping", mapping.to_str().unwrap()]);
-    std::fs::remove_file(&mapping).unwrap();
+    init_with_small_ratings(&world, &service);
     as_role(&world, &service, &["start", "--until-idle"]);
     world.check_in_step();
 
@@ -53,30 +64,7 @@ fn each_role_needs_no_more_rights_than_it_is_said_to() {
         client.batch_execute(sql).unwrap_or_else(|err| panic!("{sql}: {err:?}"));
         as_role(world, &service, &["start", "--until-idle"]);
     };
-    for change in [
-        "INSERT INTO content.film_work (id, title) VALUES (md5('new')::uuid, 'New');
-         INSERT INTO content.genre (id, name) VALUES (md5('new')::uuid, 'New');
-         INSERT INTO content.person (id, full_name) VALUES (md5('new')::uuid, 'New');
-         INSERT INTO content.genre_film_work (id, film_work_id, genre_id)
-         VALUES (md5('new')::uuid, md5('new')::uuid, md5('new')::uuid);
-         INSERT INTO content.person_film_work (film_work_id, person_id, role)
-         VALUES (md5('new')::uuid, md5('new')::uuid, 'writer')",
-        "UPDATE content.film_work SET title = 'Newer' WHERE title = 'New'",
-        "UPDATE content.genre SET name = 'Newer' WHERE name = 'New'",
-        "UPDATE content.person SET full_name = 'Newer' WHERE full_name = 'New'",
-        "UPDATE content.genre_film_work SET genre_id = md5('new')::uuid",
-        "UPDATE content.person_film_work SET role = 'writer' WHERE role = 'actor'",
-        "UPDATE content.film_work SET id = md5('moved')::uuid WHERE id = md5('film9')::uuid",
-        "DELETE FROM content.genre_film_work WHERE film_work_id = md5('film2')::uuid",
-        "DELETE FROM content.person_film_work WHERE film_work_id = md5('film2')::uuid",
-        "DELETE FROM content.film_work WHERE id = md5('film3')::uuid",
-        "DELETE FROM content.genre WHERE id = md5('genre')::uuid",
-        "DELETE FROM content.person WHERE id = md5('person1')::uuid",
-        "TRUNCATE content.genre_film_work",
-        "TRUNCATE content.person_film_work",
-        "TRUNCATE content.genre",
-        "TRUNCATE content.person",
-    ] {
+    for change in CHANGES {
         write(&mut world, change);
         world.check_in_step();
     }
@@ -106,13 +94,7 @@ fn each_role_needs_no_more_rights_than_it_is_said_to() {
 
     // The service cannot write what is the users'.
     let mut client = Client::connect(&url_as(&world.database.url(), &service), NoTls).unwrap();
-    for sql in [
-        "UPDATE content.film_work SET title = ''",
-        "DELETE FROM content.film_work",
-        "INSERT INTO content.genre (id, name) VALUES (md5('x')::uuid, 'x')",
-        "TRUNCATE content.person",
-        "DROP TRIGGER zzz_etl_touch ON content.film_work",
-    ] {
+    for sql in FORBIDDEN {
         let err = client.batch_execute(sql).expect_err(sql);
         assert_eq!(
             err.code(),
@@ -120,6 +102,39 @@ fn each_role_needs_no_more_rights_than_it_is_said_to() {
             "{sql}: {err:?}"
         );
     }
+}
+
+/// Makes a catalogue as Django does, of which the owner has everything and the writer the rows.
+fn make_catalogue(admin: &mut Client, owner: &str, writer: &str) {
+    admin
+        .batch_execute(&format!(
+            "DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO \"{owner}\"', current_database()); END $$;
+             SET ROLE \"{owner}\"; {DJANGO} {ROWS}
+             ALTER TABLE content.film_work ALTER COLUMN rating TYPE numeric;
+             GRANT USAGE ON SCHEMA content TO \"{writer}\";
+             GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON {} TO \"{writer}\"",
+            TABLES.map(|table| format!("content.{table}")).join(", ")
+        ).replace("CREATE VIEW content.best AS SELECT * FROM content.film_work WHERE rating > 9;", ""))
+        .unwrap();
+}
+
+/// Runs a command that is to end well.
+fn as_role(world: &World, role: &str, args: &[&str]) {
+    let mut command = world.etl(args);
+    command.env("DATABASE_URL", url_as(&world.database.url(), role));
+    let outcome = run(command);
+    assert_eq!(outcome.code, Some(0), "etl {} as {role}\n{outcome}", args.join(" "));
+}
+
+/// Makes an index that refuses ratings that are out of its range.
+fn init_with_small_ratings(world: &World, role: &str) {
+    let mapping = env::temp_dir().join(format!("etl_grants_{}.json", process::id()));
+    let mut definition: Value =
+        serde_json::from_str(include_str!("../../../src/elasticsearch/movies.json")).unwrap();
+    definition["mappings"]["properties"]["imdb_rating"]["type"] = json!("byte");
+    std::fs::write(&mapping, definition.to_string()).unwrap();
+    as_role(world, role, &["init-es", "--mapping", mapping.to_str().unwrap()]);
+    std::fs::remove_file(&mapping).unwrap();
 }
 
 #[test]
