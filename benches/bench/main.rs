@@ -11,12 +11,14 @@ mod ceiling; // what the engine takes at best
 mod edits; // how soon an edit is in the index
 mod engine; // connections to the engine
 mod fan_out; // a renamed genre
+mod forwarder; // what stands between the program and the engine
 mod idle; // nothing to do
 mod loads; // full loads
 mod machine; // processor time, memory, cores
 mod program; // the program as a process
 mod report; // the table
 mod settings; // how much is measured
+mod slow_network; // where it pays to pack requests
 mod startup; // how soon it is at work
 #[expect(dead_code, clippy::unwrap_used, reason = "the tests need more of it, and may panic")]
 mod support;
@@ -85,6 +87,8 @@ fn measure(settings: &Settings) -> Report {
     tell("the start");
     startup::measure(&world, &mut report);
     startup::measure_binary(&mut report);
+    tell("a slow network");
+    slow_network::measure(settings, &world, &mut report);
     tell("writers");
     writers::measure(settings, &world, &mut report);
     if let Some(films) = settings.large {

@@ -21,10 +21,10 @@ impl Settings {
         Self { films: number("BENCH_FILMS").unwrap_or(200_000), large: number("BENCH_LARGE") }
     }
 
-    /// Measures several times, one after the other: three times, or as often as there is time for.
+    /// Measures one after the other up to three times, as often as there is time for.
     pub fn repeat(&self, mut measure: impl FnMut()) {
         let started = Instant::now();
-        let (seconds, least) = self.by_size((10, 1), (0, 3));
+        let (seconds, least) = self.by_size((10, 1), (150, 2));
         for round in 0..3 {
             if round < least || started.elapsed() < Duration::from_secs(seconds) {
                 measure();
@@ -65,6 +65,11 @@ impl Settings {
     /// Rows that one statement updates, and links that one inserts.
     pub fn bulk_rows(&self) -> usize {
         (self.films / 2).min(100_000)
+    }
+
+    /// How many documents go over a slow line.
+    pub fn slow_documents(&self) -> usize {
+        self.by_size(2_500, 20_000)
     }
 
     /// Titles that change in one statement.

@@ -1,15 +1,14 @@
 //! How soon the program is at work, and what it needs to be there.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::catalogue::{film_id, wait_until_settled};
 use crate::edits::LIMIT;
+use crate::forwarder::forward;
 use crate::program::Program;
 use crate::report::Aim::AtMost;
 use crate::report::{Report, median};
@@ -20,7 +19,11 @@ use crate::support::world::World;
 pub fn measure(world: &World, report: &mut Report) {
     const TIMES: usize = 5;
     let (sender, bulk_requests) = mpsc::channel();
-    let url = forward(&world.engine.url, sender);
+    let url = forward(&world.engine.url, move |bytes| {
+        if bytes.windows(6).any(|part| part == b"/_bulk") {
+            let _ = sender.send(Instant::now());
+        }
+    });
     let mut client = world.database.client();
     let mut times = Vec::new();
     for n in 1..=TIMES {
@@ -55,39 +58,4 @@ pub fn measure_binary(report: &mut Report) {
     };
     let others = names.filter(|name| !is_expected(name)).count();
     report.add("shared libraries of the binary, besides glibc's", others as f64, "", AtMost(0.0));
-}
-
-/// Forwards to the engine, and tells when a bulk request comes. Returns the URL to use instead.
-fn forward(engine_url: &str, sender: Sender<Instant>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind a port");
-    let url = format!("http://{}", listener.local_addr().expect("a bound port"));
-    let engine = engine_url.strip_prefix("http://").expect("an engine without TLS");
-    let engine = engine.trim_end_matches('/').to_owned();
-    thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
-            let Ok(server) = TcpStream::connect(&engine) else { continue };
-            let ends = [&client, &server].map(|end| end.try_clone().expect("another handle"));
-            let [to_client, from_server] = ends;
-            let sender = sender.clone();
-            thread::spawn(move || copy(client, server, Some(&sender)));
-            thread::spawn(move || copy(from_server, to_client, None));
-        }
-    });
-    url
-}
-
-fn copy(mut from: TcpStream, mut to: TcpStream, sender: Option<&Sender<Instant>>) {
-    let mut buffer = [0; 16_384];
-    loop {
-        // An error is an end, too.
-        let count = from.read(&mut buffer).unwrap_or(0);
-        let is_bulk = buffer[..count].windows(6).any(|bytes| bytes == b"/_bulk");
-        if let Some(sender) = sender.filter(|_| is_bulk) {
-            let _ = sender.send(Instant::now());
-        }
-        if count == 0 || to.write_all(&buffer[..count]).is_err() {
-            let _ = to.shutdown(Shutdown::Both);
-            return;
-        }
-    }
 }
