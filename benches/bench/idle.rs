@@ -11,12 +11,13 @@ use crate::report::Report;
 use crate::settings::Settings;
 use crate::support::world::World;
 
-/// Looks at a program that has nothing to do, after many stamps and no vacuum by hand.
+/// Looks at a program that has nothing to do, after so many stamps and no vacuum by hand.
 pub fn measure(
     settings: &Settings,
     world: &World,
     machine: &Machine,
     program: &Program,
+    stamps: usize,
     report: &mut Report,
 ) {
     let mut client = world.database.client();
@@ -47,10 +48,11 @@ pub fn measure(
     for (place, (what, aim)) in figures.into_iter().enumerate() {
         if let Some((before, after)) = before.0[place].zip(after.0[place]) {
             let cpu = (after - before) * a_minute;
-            report.add(format!("idle for a minute, {what}"), cpu, "s", aim);
+            report.add(format!("idle for a minute after {stamps} stamps, {what}"), cpu, "s", aim);
         }
     }
     // The first look is among them.
     let statements = (after.1 - before.1 - 1.0) * a_minute;
-    report.add("idle for a minute, statements", statements, "", AtMost(700.0));
+    let what = format!("idle for a minute after {stamps} stamps, statements");
+    report.add(what, statements, "", AtMost(700.0));
 }

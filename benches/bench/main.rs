@@ -81,7 +81,7 @@ fn measure(settings: &Settings) -> Report {
     edits::measure_steady(settings, &world, &mut report);
     edits::measure_titles(settings, &world, &mut report);
     tell("nothing to do");
-    idle::measure(settings, &world, &machine, &program, &mut report);
+    idle::measure(settings, &world, &machine, &program, settings.films, &mut report);
     drop(program);
 
     tell("the start");
@@ -95,6 +95,8 @@ fn measure(settings: &Settings) -> Report {
         tell("a larger catalogue");
         let large = catalogue::make("bench_large", films);
         loads::measure_large(films, &large, &machine, &yardstick, &mut report);
+        let program = Program::spawn(&large, &["start"]);
+        idle::measure(settings, &large, &machine, &program, films, &mut report);
     }
     tell("done");
     report
