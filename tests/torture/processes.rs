@@ -24,7 +24,7 @@ const KINDS: [(&str, u32, Cause); 17] = [
     ("leader frozen", 5, |stage, rng| freeze(stage, rng, &leader(stage))),
     ("standby frozen", 1, |stage, rng| freeze(stage, rng, &standby(stage))),
     ("sessions ended", 5, end_sessions),
-    ("lead lost unnoticed", 4, |stage, rng| rivals::ONCE[rng.usize(2..4)].1(stage, rng)),
+    ("lead lost unnoticed", 4, |stage, rng| rivals::ONCE[rng.usize(2..5)].1(stage, rng)),
     (KILLED.0, 3, KILLED.1),
     ("request hangs, leader killed", 2, hang_and_kill),
     ("init-es beside the leader", 2, |stage, _| init_es(stage)),
