@@ -45,11 +45,13 @@ pub fn run(stage: &Stage, mut rng: Rng) {
         match (stage.mood(), rng.u8(..10)) {
             (Mood::LateRequests, 7..) | (Mood::Rebuilds, 7) => edit_amid_request(stage, &mut rng),
             (Mood::LateRequests, 5..7) | (Mood::Rebuilds, 8) => hold_beside_change(stage, &mut rng),
-            (Mood::LateRequests, _) | (Mood::Anything, 5..8) => replay(stage, &mut rng),
+            (Mood::LateRequests, 4) | (Mood::Anything, 8..) => {
+                write_by_hand(stage, &mut rng, &mut to_follow);
+            }
+            (Mood::LateRequests, _) | (Mood::Anything, 5..) => replay(stage, &mut rng),
             (Mood::Anything, 0..4) | (Mood::Rebuilds, 0) => break_requests(stage, &mut rng),
             (Mood::Rebuilds, 1..5) => break_new_index(stage, &mut rng),
             (Mood::Anything, 4) => take_away(stage, &mut rng),
-            (Mood::Anything, _) => write_by_hand(stage, &mut rng, &mut to_follow),
             (Mood::Once | Mood::Rebuilds | Mood::Restart | Mood::Nothing, _) => (),
         }
         while !to_follow.is_empty() {
@@ -172,9 +174,10 @@ fn hold_and_write(
     let url = format!("{}/{index}/_bulk", stage.engine_url);
     // Whatever becomes of it: it may have been carried out.
     let _ = ureq::post(url).header("Content-Type", "application/x-ndjson").send(body);
-    let change = match rng.u8(..3) {
-        0 => format!("DELETE FROM content.film_work WHERE id = '{id}'"),
-        _ => format!("UPDATE content.film_work SET indexed_at = NULL WHERE id = '{id}'"),
+    let change = if rng.bool() {
+        format!("DELETE FROM content.film_work WHERE id = '{id}'")
+    } else {
+        format!("UPDATE content.film_work SET indexed_at = NULL WHERE id = '{id}'")
     };
     // Together with it, or later: others may come in between.
     if rng.bool() && transaction.batch_execute(&change).is_ok() {
