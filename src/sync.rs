@@ -89,14 +89,12 @@ pub fn step(session: &mut Session) -> Result<Step, Error> {
         do_work(session, &work, &mut done)?;
     }
     let mut is_idle = work.is_none();
-    for kind in session.kinds() {
-        if session.filling(kind).is_some() {
-            is_idle = false;
-            match rebuild::advance(session, kind, work.is_none())? {
-                Progress::Sent => done.has_sent = true,
-                Progress::Waiting => (),
-                Progress::TermOver => return Ok(Step::TermOver),
-            }
+    for kind in session.filled_in_turn() {
+        is_idle = false;
+        match rebuild::advance(session, kind, work.is_none())? {
+            Progress::Sent => done.has_sent = true,
+            Progress::Waiting => (),
+            Progress::TermOver => return Ok(Step::TermOver),
         }
     }
     // As long as there is more to hand out, an answer is not waited for.

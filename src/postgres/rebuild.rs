@@ -22,7 +22,7 @@ use crate::kind::Kind;
 pub enum Phase {
     /// It is to be made.
     Requested,
-    /// Whatever is sent goes to both indices, and the rows that are not pending to the new one.
+    /// Whatever is sent goes to both indices, and all rows once to the new one.
     Filling,
     /// It has everything, and is taking the place of the live one.
     Switching,
@@ -152,7 +152,8 @@ pub fn request(
             ON CONFLICT (kind) DO UPDATE SET
                 phase = 'requested', index_name = excluded.index_name, index_uuid = NULL,
                 mapping = excluded.mapping, settings = NULL, keep_old = excluded.keep_old,
-                filled_to = NULL, documents = 0, failure = NULL, requested_at = clock_timestamp()
+                filled_to = NULL, documents = 0, failure = NULL, troubled_since = NULL,
+                requested_at = clock_timestamp()
             WHERE r.phase = 'failed'
             RETURNING 1
          )

@@ -100,12 +100,12 @@ pub fn index_batch(session: &mut Session, kind: Kind) -> Result<Batch, Error> {
     let limits = session.limits.page();
     let mut batch = Batch::default();
     let pass = session.reading(kind).pass;
-    if let Some(pass) = pass.filter(|_| session.has_room(Lane::Fresh, 1)) {
+    if let Some(pass) = pass.filter(|_| session.room(Lane::Fresh) > 0) {
         let limits = PageLimits { rows: batch_rows, bytes: bulk_bytes };
         let fresh = read(session, kind, pass.horizon, limits)?;
         batch.add(index_page(session, kind, Lane::Fresh, fresh)?);
     }
-    if !session.has_room(Lane::Backlog, session.limits.requests_of_page()) {
+    if session.room(Lane::Backlog) < session.limits.requests_of_page() {
         return Ok(Batch { is_full: true, ..batch });
     }
     if let Some(pass) = pass {
@@ -170,7 +170,7 @@ fn index_page(session: &mut Session, kind: Kind, lane: Lane, page: Page) -> Resu
     while first < page.to_send.len() {
         let Limits { batch_rows, bulk_bytes, .. } = session.limits;
         let end = page.body.end_of_part(first, bulk_bytes).min(first + batch_rows);
-        while !session.has_room(lane, 1) {
+        while session.room(lane) == 0 {
             batch.add(settle_next(session, PATIENCE)?.unwrap_or_default());
         }
         session.hand_out(kind, lane, &page, first..end);
@@ -225,9 +225,15 @@ fn settle_next(session: &mut Session, patience: Duration) -> Result<Option<Batch
         Lane::Fill => settle_fill(session, &sent, outcomes),
     };
     match settled {
-        Err(failure @ Error::Elasticsearch(_)) => match settle_all(session) {
-            Ok(_) | Err(Error::Elasticsearch(_)) => Err(failure),
-            Err(err) => Err(err),
+        // The answers to the others are worth a stamp each, and those of a fill are not.
+        Err(failure @ Error::Elasticsearch(_)) => loop {
+            if !session.is_sending() {
+                break Err(failure);
+            }
+            match settle_next(session, PATIENCE) {
+                Ok(_) | Err(Error::Elasticsearch(_)) => (),
+                Err(err) => break Err(err),
+            }
         },
         settled => settled.map(Some),
     }

@@ -41,7 +41,12 @@ impl Limits {
     /// Returns how much a page holds.
     #[must_use]
     pub fn page(self) -> PageLimits {
-        let requests = self.requests_of_page();
+        self.part_of_page(self.requests_of_page())
+    }
+
+    /// Returns how much so many requests hold.
+    #[must_use]
+    pub fn part_of_page(self, requests: usize) -> PageLimits {
         PageLimits {
             rows: self.batch_rows.saturating_mul(requests),
             bytes: self.bulk_bytes.saturating_mul(requests),

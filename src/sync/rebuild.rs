@@ -8,8 +8,8 @@
 //!    and a stamp, or a forgotten tombstone, needs the acknowledgement of both ([`send`](crate::sync::session::Session::send)).
 //! 2. All rows are read in the order of their ids, and their documents sent to the new index alone, with the
 //!    versions of the rows: whatever changes meanwhile has a higher one ([`advance`]). How far that has come is
-//!    noted after the acknowledgement, page by page ([`settle_fill`]); nothing else waits for it but the deletion of
-//!    a row whose document is on its way.
+//!    noted after the acknowledgement, page by page ([`settle_fill`]). No edit waits for it; the deletion of a row
+//!    does whose document is on its way.
 //! 3. The new index is compared with the rows. Then it gets its settings, and the aliases of the live one in one
 //!    request ([`finish_switch`]); the state is bound to it last. The former one is deleted some seconds later,
 //!    when no search is at work in it any more ([`remove_retired`]).
@@ -61,7 +61,8 @@ pub(super) struct Filling {
     miscounts: u32,
     /// The documents that were not what the database gives when they were last looked at, and how often in a row.
     different: HashMap<Uuid, u32>,
-    /// The engine did not let it take the place of the live one: not before this is tried again.
+    /// A writer held a row, or the engine did not let it take the place of the live one: not before this is it gone
+    /// on with.
     put_off_until: Option<Instant>,
 }
 

@@ -30,7 +30,7 @@ pub(super) enum Lane {
 /// A request that is open.
 #[derive(Debug)]
 pub(super) struct Sent {
-    number: u64,
+    pub number: u64,
     pub kind: Kind,
     pub lane: Lane,
     page: Arc<Page>,
@@ -44,11 +44,6 @@ impl Sent {
     /// Returns the rows whose documents it has.
     pub fn rows(&self) -> &[AsRead] {
         &self.page.to_send[self.range.clone()]
-    }
-
-    /// Returns whether its documents are some of a page.
-    pub fn is_of(&self, page: &Arc<Page>) -> bool {
-        Arc::ptr_eq(&self.page, page)
     }
 }
 
@@ -64,8 +59,8 @@ impl Session<'_> {
         self.open.iter().filter(is_one).flat_map(Sent::rows)
     }
 
-    /// Returns whether so many more requests may be open.
-    pub(super) fn has_room(&self, lane: Lane, requests: usize) -> bool {
+    /// Returns how many more requests may be open.
+    pub(super) fn room(&self, lane: Lane) -> usize {
         let open_of = |lane| self.open.iter().filter(|sent| sent.lane == lane).count();
         let all = self.limits.open_requests;
         let open_max = match lane {
@@ -73,26 +68,55 @@ impl Session<'_> {
             Lane::Fresh => 1,
             Lane::Fill => all - open_of(Lane::Backlog).min(all / 2),
         };
-        open_of(lane) + requests <= open_max
+        open_max.saturating_sub(open_of(lane))
+    }
+
+    /// Returns for how many requests a page of a fill may be read: for as many as a page is read for, or for fewer if
+    /// none of a fill is open.
+    pub(super) fn room_for_fill(&self) -> usize {
+        let full = self.limits.requests_of_page();
+        match self.room(Lane::Fill) {
+            room if room >= full => full,
+            room if !self.open.iter().any(|sent| sent.lane == Lane::Fill) => room,
+            _ => 0,
+        }
     }
 
     /// Has some operations of a page sent to where a kind lives, or to its new index, and does not wait for the answer.
+    /// Returns the number of the request.
     pub(super) fn hand_out(
         &mut self,
         kind: Kind,
         lane: Lane,
         page: &Arc<Page>,
         range: Range<usize>,
-    ) {
+    ) -> u64 {
         let mut ways = self.ways(kind);
         if lane == Lane::Fill {
-            // The live index has them.
+            assert_eq!(ways.len(), 2, "only a kind that is rebuilt is filled");
             ways.remove(0);
         }
         let request = Request { ways, page: Arc::clone(page), range: range.clone() };
         let number = self.senders.hand_out(request);
-        self.note_turn(kind, number);
+        if lane != Lane::Fill {
+            self.note_turn(kind, number);
+        }
         self.open.push(Sent { number, kind, lane, page: Arc::clone(page), range });
+        number
+    }
+
+    /// Returns whether documents are on their way that are to be stamped.
+    pub(super) fn is_sending(&self) -> bool {
+        self.open.iter().any(|sent| sent.lane != Lane::Fill)
+    }
+
+    /// Returns the kinds that have a new index, beginning with the one that has fewest requests open: they share them.
+    pub(super) fn filled_in_turn(&mut self) -> Vec<Kind> {
+        let mut kinds = self.kinds();
+        kinds.retain(|kind| self.filling(*kind).is_some());
+        let is_of = |kind: Kind| move |sent: &&Sent| sent.kind == kind && sent.lane == Lane::Fill;
+        kinds.sort_by_key(|kind| self.open.iter().filter(is_of(*kind)).count());
+        kinds
     }
 
     /// Waits so long for the answer to any of the open requests. Returns what has become of each of its operations.
@@ -137,7 +161,10 @@ impl Session<'_> {
         let live = answers.next().expect("there is a way")?;
         let Some(others) = answers.next() else { return Ok(live) };
         let is_trouble = match &others {
-            Ok(others) => others.iter().any(Outcome::concerns_request),
+            Ok(others) => {
+                others.iter().any(Outcome::concerns_request)
+                    && !live.iter().any(Outcome::concerns_request)
+            }
             Err(err) => matches!(err, Error::Elasticsearch(_)),
         };
         let refusal = match &others {

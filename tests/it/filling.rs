@@ -21,9 +21,10 @@ fn world_of(name: &str, films: usize) -> World {
 }
 
 /// A process that has sent so much, one film a request, that it has as many requests open as it may.
-fn start_warm(world: &mut World, proxy: &Proxy) -> Running {
+fn start_warm(world: &mut World, proxy: &Proxy, senders: &str) -> Running {
     world.sql("UPDATE content.film_work SET title = title || '!'");
-    let running = world.spawn(&["start", "--batch-size", "1", "--elasticsearch-url", &proxy.url]);
+    let start = ["start", "--batch-size", "1", "--senders", senders];
+    let running = world.spawn(&[&start[..], &["--elasticsearch-url", &proxy.url]].concat());
     world.wait_in_step();
     running
 }
@@ -55,7 +56,7 @@ const UNFILLED: &str = "SELECT FROM etl.rebuild WHERE phase = 'filling' AND fill
 fn an_edit_does_not_wait_for_it() {
     let mut world = world_of("filling_edit", 12);
     let proxy = Proxy::new(&world.engine.url);
-    let leader = start_warm(&mut world, &proxy);
+    let leader = start_warm(&mut world, &proxy, "4");
     let command = rebuild_held(&world, &proxy, 4);
     // Also of the rows of the first page: their documents are newer.
     world.sql("UPDATE content.film_work SET title = title || '!'");
@@ -72,7 +73,7 @@ fn an_edit_does_not_wait_for_it() {
 fn the_deletion_of_its_row_waits_for_it_and_no_other() {
     let mut world = world_of("filling_delete", 12);
     let proxy = Proxy::new(&world.engine.url);
-    let leader = start_warm(&mut world, &proxy);
+    let leader = start_warm(&mut world, &proxy, "4");
     let command = rebuild_held(&world, &proxy, 1);
     // One of the two of the first page, whose requests may overtake each other.
     let held = String::from_utf8(proxy.recorded().remove(0)).expect("a request of text");
@@ -99,7 +100,7 @@ fn the_deletion_of_its_row_waits_for_it_and_no_other() {
 fn what_is_answered_behind_it_is_not_noted_before_it() {
     let mut world = world_of("filling_order", 40);
     let proxy = Proxy::new(&world.engine.url);
-    let leader = start_warm(&mut world, &proxy);
+    let leader = start_warm(&mut world, &proxy, "4");
     let before = proxy.bulk_requests();
     let command = rebuild_held(&world, &proxy, 1);
     // Two films a page, and so many pages and no more.
@@ -112,4 +113,18 @@ fn what_is_answered_behind_it_is_not_noted_before_it() {
     assert_eq!(command.wait().code, Some(0));
     world.sync();
     world.check_in_step();
+}
+
+#[test]
+fn it_gets_on_beside_a_backlog() {
+    let mut world = world_of("filling_backlog", 12);
+    let proxy = Proxy::new(&world.engine.url);
+    let leader = start_warm(&mut world, &proxy, "2");
+    let before = proxy.bulk_requests();
+    proxy.plan_at(&world.engine.indices(), repeat_n(Fault::HoldRequest, 99));
+    world.sql("UPDATE content.film_work SET title = title || '!'");
+    wait_until("documents are on their way", || proxy.bulk_requests() > before);
+    let command = world.spawn(&["rebuild", "--kind", "movies"]);
+    world.wait_for_row("SELECT FROM etl.rebuild WHERE filled_to IS NOT NULL");
+    end_well(world, &proxy, command, leader);
 }

@@ -103,7 +103,8 @@ pub fn note_trouble(conn: &mut Connection, kind: Kind) -> Result<bool, Error> {
     }
     statement(
         "UPDATE etl.rebuild SET troubled_since = coalesce(troubled_since, clock_timestamp())
-         WHERE kind = $1 RETURNING troubled_since < clock_timestamp() - interval '5 minutes' AS is_long",
+         WHERE kind = $1 AND phase = 'filling'
+         RETURNING troubled_since < clock_timestamp() - interval '5 minutes' AS is_long",
     )
     .bind::<Text, _>(kind.table())
     .get_result(conn)

@@ -47,8 +47,7 @@ fn finish_if_right(
     const PATIENCE: Duration = Duration::from_secs(3);
     const PUT_OFF: Duration = Duration::from_secs(30);
     let full_since = *filling.full_since.get_or_insert_with(Instant::now);
-    let is_put_off = filling.put_off_until.is_some_and(|until| Instant::now() < until);
-    if is_put_off || !is_quiet && full_since.elapsed() < PATIENCE {
+    if !is_quiet && full_since.elapsed() < PATIENCE {
         return Ok(Progress::Waiting);
     }
     let name = filling.index_name.clone();

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use super::comparison::wait_and_finish;
-use super::{Progress, give_up};
+use super::{Filling, Progress, give_up};
 use crate::elasticsearch::bulk::Outcome;
 use crate::error::{Error, chain};
 use crate::kind::Kind;
@@ -28,22 +29,24 @@ pub(super) struct Fill {
     filled_to: Option<Uuid>,
     /// The pages that were sent since, in the order of their ids.
     open: VecDeque<OpenPage>,
+    /// There was no row behind the last one. Whatever has come since is pending, and goes to both indices.
+    is_at_end: bool,
 }
 
 /// A page that was sent.
 #[derive(Debug)]
 struct OpenPage {
-    page: Arc<Page>,
+    rows: usize,
     last: Uuid,
-    /// How many of its requests were not answered yet.
-    requests: usize,
+    /// The requests that were not answered yet.
+    requests: Vec<u64>,
     answers: FillAnswers,
 }
 
 impl Fill {
     /// Goes on behind this row.
     pub fn after(filled_to: Option<Uuid>) -> Self {
-        Self { filled_to, open: VecDeque::new() }
+        Self { filled_to, open: VecDeque::new(), is_at_end: false }
     }
 
     fn read_to(&self) -> Option<Uuid> {
@@ -52,10 +55,19 @@ impl Fill {
 
     /// Returns the page behind those that were noted, once all its requests were answered.
     fn next_answered(&mut self) -> Option<OpenPage> {
-        let is_answered = self.open.front().is_some_and(|page| page.requests == 0);
+        let is_answered = self.open.front().is_some_and(|page| page.requests.is_empty());
         is_answered.then(|| self.open.pop_front()).flatten()
     }
+
+    /// Has all that was not noted sent once more.
+    fn go_back(&mut self) {
+        self.open.clear();
+        self.is_at_end = false;
+    }
 }
+
+/// How long a page is put off that has a row which a writer holds.
+const HELD_PAUSE: Duration = Duration::from_secs(1);
 
 /// Goes on with the new index of a kind: has one page sent to it, or compares it and lets it take the place of
 /// the live one. `is_quiet`: nothing else was left to be done.
@@ -70,36 +82,45 @@ pub(in crate::sync) fn advance(
 ) -> Result<Progress, Error> {
     // A request that takes its time holds up the noting, and not the others, for a while.
     let pages_max = 2 * session.limits.open_requests;
-    if !session.has_room(Lane::Fill, session.limits.requests_of_page()) {
+    let requests = session.room_for_fill();
+    let Some(filling) = session.filling(kind) else { return Ok(Progress::Waiting) };
+    let Filling { fill, put_off_until, .. } = filling;
+    if put_off_until.is_some_and(|until| Instant::now() < until) {
         return Ok(Progress::Waiting);
     }
-    let Some(filling) = session.filling(kind).as_ref().filter(|f| f.fill.open.len() < pages_max)
-    else {
-        return Ok(Progress::Waiting);
-    };
-    let selection = Selection::All(filling.fill.read_to());
-    let is_noted = filling.fill.open.is_empty();
-    let page = load_page(&mut session.conn, kind, &selection, session.limits.page(), |_| true)?;
-    match page.rows.last().map(|row| row.id) {
-        Some(last) => send_page(session, kind, page, last),
-        None if is_noted => return wait_and_finish(session, kind, is_quiet),
-        None => return Ok(Progress::Waiting),
+    if fill.is_at_end && fill.open.is_empty() {
+        return wait_and_finish(session, kind, is_quiet);
     }
+    if fill.is_at_end || fill.open.len() >= pages_max || requests == 0 {
+        return Ok(Progress::Waiting);
+    }
+    let selection = Selection::All(fill.read_to());
+    let limits = session.limits.part_of_page(requests);
+    let page = load_page(&mut session.conn, kind, &selection, limits, |_| true)?;
+    let open = send_page(session, kind, page, requests);
+    let Some(Filling { fill, .. }) = session.filling(kind) else { return Ok(Progress::Waiting) };
+    fill.is_at_end = open.is_none();
+    fill.open.extend(open);
     Ok(Progress::Sent)
 }
 
-/// Has a page sent to the new index.
-fn send_page(session: &mut Session, kind: Kind, page: Page, last: Uuid) {
+/// Has as much of a page sent to the new index as so many requests hold. Returns nothing if there are no rows.
+fn send_page(
+    session: &mut Session,
+    kind: Kind,
+    page: Page,
+    requests_max: usize,
+) -> Option<OpenPage> {
     let page = Arc::new(page);
     let Limits { batch_rows, bulk_bytes, .. } = session.limits;
-    let (mut first, mut requests) = (0, 0);
-    while first < page.rows.len() {
-        let end = page.body.end_of_part(first, bulk_bytes).min(first + batch_rows);
-        session.hand_out(kind, Lane::Fill, &page, first..end);
-        (first, requests) = (end, requests + 1);
+    let (mut rows, mut requests) = (0, Vec::new());
+    while rows < page.rows.len() && requests.len() < requests_max {
+        let end = page.body.end_of_part(rows, bulk_bytes).min(rows + batch_rows);
+        requests.push(session.hand_out(kind, Lane::Fill, &page, rows..end));
+        rows = end;
     }
-    let filling = session.filling(kind).as_mut().expect("only what is filled is sent pages");
-    filling.fill.open.push_back(OpenPage { page, last, requests, answers: FillAnswers::default() });
+    let last = page.rows[..rows].last()?.id;
+    Some(OpenPage { rows, last, requests, answers: FillAnswers::default() })
 }
 
 /// Takes an answer of the new index, and notes the pages that are complete by it.
@@ -116,9 +137,10 @@ pub(in crate::sync) fn settle_fill(
     let mut batch = Batch::default();
     let Some(filling) = session.filling(kind) else { return Ok(batch) };
     // Not there if a page before it was not taken: then it is sent once more, too.
-    if let Some(open) = filling.fill.open.iter_mut().find(|open| sent.is_of(&open.page)) {
-        open.requests -= 1;
-        open.answers.add(sent.rows(), outcomes);
+    let is_of = |page: &&mut OpenPage| page.requests.contains(&sent.number);
+    if let Some(page) = filling.fill.open.iter_mut().find(is_of) {
+        page.requests.retain(|number| *number != sent.number);
+        page.answers.add(sent.rows(), outcomes);
     }
     // In their order: what is noted says that the documents of all rows up to there have arrived.
     while let Some(filling) = session.filling(kind)
@@ -132,7 +154,7 @@ pub(in crate::sync) fn settle_fill(
 /// Acts on what the new index has answered to a page: notes how far it is filled, or has the page, and all behind
 /// it, sent once more.
 fn settle_page(session: &mut Session, kind: Kind, page: OpenPage) -> Result<Batch, Error> {
-    let OpenPage { page, last, answers, .. } = page;
+    let OpenPage { rows, last, answers, .. } = page;
     let Session { conn, epoch, .. } = session;
     let refusal = answers.refusal(conn, kind)?;
     let is_taken = refusal.is_none() && answers.failure.is_none()
@@ -143,14 +165,18 @@ fn settle_page(session: &mut Session, kind: Kind, page: OpenPage) -> Result<Batc
     let filling = session.filling(kind).as_mut().expect("its page was sent");
     if is_taken {
         filling.fill.filled_to = Some(last);
-        let (acknowledged, settled) = (answers.acknowledged, page.rows.len());
-        return Ok(Batch { acknowledged, settled, ..Batch::default() });
+        return Ok(Batch { acknowledged: answers.acknowledged, settled: rows, ..Batch::default() });
     }
-    filling.fill.open.clear();
+    filling.fill.go_back();
+    if answers.failure.is_none() {
+        filling.put_off_until = Some(Instant::now() + HELD_PAUSE);
+    }
     let name = filling.index_name.clone();
     let Session { conn, elasticsearch, epoch, .. } = session;
     let refusal = match (refusal, &answers.failure) {
-        (None, Some(failure @ Error::Elasticsearch(_))) if note_trouble(conn, kind)? => {
+        (None, Some(failure))
+            if failure.concerns_single_documents() && note_trouble(conn, kind)? =>
+        {
             Some(format!("it has taken nothing for minutes: {}", chain(failure)))
         }
         (refusal, _) => refusal,

@@ -63,6 +63,8 @@ struct Shared {
     recorded: Mutex<VecDeque<Vec<u8>>>,
     /// What is done to every bulk request on its way to the engine.
     rewrite: Mutex<Option<Rewrite>>,
+    /// Held while a bulk request is recorded and its fault drawn.
+    order: Mutex<()>,
     /// Requests and answers are not held any more.
     released: AtomicBool,
     ended: AtomicBool,
@@ -90,6 +92,7 @@ impl Proxy {
             bulk_requests: AtomicUsize::new(0),
             recorded: Mutex::default(),
             rewrite: Mutex::default(),
+            order: Mutex::default(),
             released: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
@@ -192,12 +195,16 @@ impl Shared {
         let Some(request) = read_body(&mut client, request) else { return };
         let is_bulk = request.windows(6).take(300).any(|word| word == b"/_bulk");
         let answer = if is_bulk {
-            self.bulk_requests.fetch_add(1, Ordering::SeqCst);
-            self.record(&request);
             let rewrite = *self.rewrite.lock().unwrap();
-            let request = rewrite.map_or(request.clone(), |rewrite| rewrite(&request));
-            let fault = self.next_fault(&request);
-            self.answer(&request, fault)
+            let rewritten = rewrite.map_or(request.clone(), |rewrite| rewrite(&request));
+            let fault = {
+                // The first fault is that of the first one recorded.
+                let _alone = self.order.lock().unwrap();
+                self.bulk_requests.fetch_add(1, Ordering::SeqCst);
+                self.record(&request);
+                self.next_fault(&rewritten)
+            };
+            self.answer(&rewritten, fault)
         } else {
             self.forward(&request).unwrap_or_default()
         };
