@@ -168,14 +168,9 @@ fn index_page(session: &mut Session, kind: Kind, lane: Lane, page: Page) -> Resu
     let page = Arc::new(page);
     let mut first = 0;
     while first < page.to_send.len() {
-        let Limits { batch_rows, bulk_bytes, .. } = session.limits;
-        let end = page.body.end_of_part(first, bulk_bytes).min(first + batch_rows);
-        while session.room(lane) == 0 {
-            batch.add(settle_next(session, PATIENCE)?.unwrap_or_default());
-        }
-        session.hand_out(kind, lane, &page, first..end);
+        batch.add(settle_while(session, |session| session.room(lane) == 0)?);
+        (_, first) = session.hand_out(kind, lane, &page, first);
         batch.has_sent = true;
-        first = end;
     }
     Ok(batch)
 }
@@ -190,8 +185,13 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 /// Returns an error if a request failed as a whole, or if a statement did. The engine's answers to the others have
 /// been waited for, and what it acknowledged in them is stamped.
 pub(super) fn settle_all(session: &mut Session) -> Result<Batch, Error> {
+    settle_while(session, |session| !session.open.is_empty())
+}
+
+/// Acts on answers as long as something is so that an answer will end.
+fn settle_while(session: &mut Session, is_so: impl Fn(&Session) -> bool) -> Result<Batch, Error> {
     let mut batch = Batch::default();
-    while !session.open.is_empty() {
+    while is_so(session) {
         batch.add(settle_next(session, PATIENCE)?.unwrap_or_default());
     }
     Ok(batch)
@@ -225,16 +225,14 @@ fn settle_next(session: &mut Session, patience: Duration) -> Result<Option<Batch
         Lane::Fill => settle_fill(session, &sent, outcomes),
     };
     match settled {
-        // The answers to the others are worth a stamp each, and those of a fill are not.
-        Err(failure @ Error::Elasticsearch(_)) => loop {
-            if !session.is_sending() {
-                break Err(failure);
+        Err(failure @ Error::Elasticsearch(_)) => {
+            // The answers to these are worth a stamp each, and those of a fill are not.
+            let is_of_rows = |sent: &Sent| sent.lane != Lane::Fill;
+            match settle_while(session, |session| session.open.iter().any(is_of_rows)) {
+                Ok(_) | Err(Error::Elasticsearch(_)) => Err(failure),
+                Err(err) => Err(err),
             }
-            match settle_next(session, PATIENCE) {
-                Ok(_) | Err(Error::Elasticsearch(_)) => (),
-                Err(err) => break Err(err),
-            }
-        },
+        }
         settled => settled.map(Some),
     }
 }

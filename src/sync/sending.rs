@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::kind::Kind;
 use crate::postgres::rebuild::note_trouble;
 use crate::postgres::stamp::AsRead;
+use crate::sync::limits::Limits;
 use crate::sync::page::Page;
 use crate::sync::rebuild;
 use crate::sync::senders::{Answer, Request, Way, send_each_way};
@@ -82,15 +83,18 @@ impl Session<'_> {
         }
     }
 
-    /// Has some operations of a page sent to where a kind lives, or to its new index, and does not wait for the answer.
-    /// Returns the number of the request.
+    /// Has the operations of a page from this one on sent, as many as one request holds, to where a kind lives or to its
+    /// new index, and does not wait for the answer. Returns the number of the request, and where it ends.
     pub(super) fn hand_out(
         &mut self,
         kind: Kind,
         lane: Lane,
         page: &Arc<Page>,
-        range: Range<usize>,
-    ) -> u64 {
+        first: usize,
+    ) -> (u64, usize) {
+        let Limits { batch_rows, bulk_bytes, .. } = self.limits;
+        let end = page.body.end_of_part(first, bulk_bytes).min(first + batch_rows);
+        let range = first..end;
         let mut ways = self.ways(kind);
         if lane == Lane::Fill {
             assert_eq!(ways.len(), 2, "only a kind that is rebuilt is filled");
@@ -102,12 +106,7 @@ impl Session<'_> {
             self.note_turn(kind, number);
         }
         self.open.push(Sent { number, kind, lane, page: Arc::clone(page), range });
-        number
-    }
-
-    /// Returns whether documents are on their way that are to be stamped.
-    pub(super) fn is_sending(&self) -> bool {
-        self.open.iter().any(|sent| sent.lane != Lane::Fill)
+        (number, end)
     }
 
     /// Returns the kinds that have a new index, beginning with the one that has fewest requests open: they share them.

@@ -4,30 +4,10 @@ use std::iter::repeat_n;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::proxy::{Fault, Proxy, split_operations};
+use crate::support::one_by_one::{deletes, first_id, start_warm, wait_until_stamped, world_of};
+use crate::support::proxy::{Fault, Proxy};
 use crate::support::wait::wait_until;
 use crate::support::world::{Running, World};
-
-/// A world of so many films that are all in the index.
-fn world_of(name: &str, films: usize) -> World {
-    let mut world = World::new(name);
-    world.sql(&format!(
-        "INSERT INTO content.film_work (id, title)
-         SELECT ('00000000-0000-4000-9000-' || lpad(n::text, 12, '0'))::uuid, 'Film ' || n
-         FROM generate_series(1, {films}) AS n"
-    ));
-    world.sync();
-    world
-}
-
-/// A process that has sent so much, one film a request, that it has as many requests open as it may.
-fn start_warm(world: &mut World, proxy: &Proxy, senders: &str) -> Running {
-    world.sql("UPDATE content.film_work SET title = title || '!'");
-    let start = ["start", "--batch-size", "1", "--senders", senders];
-    let running = world.spawn(&[&start[..], &["--elasticsearch-url", &proxy.url]].concat());
-    world.wait_in_step();
-    running
-}
 
 /// Begins a rebuild of which so many requests do not come to the engine.
 fn rebuild_held(world: &World, proxy: &Proxy, held: usize) -> Running {
@@ -60,10 +40,7 @@ fn an_edit_does_not_wait_for_it() {
     let command = rebuild_held(&world, &proxy, 4);
     // Also of the rows of the first page: their documents are newer.
     world.sql("UPDATE content.film_work SET title = title || '!'");
-    world.wait_for_row(
-        "SELECT FROM (SELECT count(*) AS pending FROM content.film_work WHERE indexed_at IS NULL) AS films
-         WHERE pending = 0",
-    );
+    wait_until_stamped(&mut world);
     assert_eq!(world.client.query(UNFILLED, &[]).unwrap().len(), 1, "nothing was held");
     end_well(world, &proxy, command, leader);
 }
@@ -76,23 +53,17 @@ fn the_deletion_of_its_row_waits_for_it_and_no_other() {
     let leader = start_warm(&mut world, &proxy, "4");
     let command = rebuild_held(&world, &proxy, 1);
     // One of the two of the first page, whose requests may overtake each other.
-    let held = String::from_utf8(proxy.recorded().remove(0)).expect("a request of text");
-    let (_, id) = held.split_once(r#""_id":""#).expect("a document has an id");
     world.sql(&format!(
-        "DELETE FROM content.film_work WHERE id = '{}' OR title = 'Film 12!'",
-        &id[..36]
+        "DELETE FROM content.film_work WHERE id = '{}' OR title = 'Film 12'",
+        first_id(&proxy)
     ));
     world.wait_for_row(
         "SELECT FROM (SELECT count(*) AS left FROM etl.outbox WHERE op = 'tombstone') AS outbox
          WHERE outbox.left = 1",
     );
     thread::sleep(Duration::from_millis(700));
-    let deletes = |request: &Vec<u8>| {
-        let operations = split_operations(request).1;
-        operations.iter().filter(|operation| operation.starts_with(b"{\"delete\"")).count()
-    };
     // To both indices.
-    assert_eq!(proxy.recorded().iter().map(deletes).sum::<usize>(), 2);
+    assert_eq!(deletes(&proxy), 2);
     end_well(world, &proxy, command, leader);
 }
 

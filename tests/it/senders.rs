@@ -4,27 +4,10 @@ use std::iter::repeat_n;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::proxy::{Fault, Proxy, split_operations};
+use crate::support::one_by_one::{deletes, first_id, start_warm, wait_until_stamped, world_of};
+use crate::support::proxy::{Fault, Proxy};
 use crate::support::wait::wait_until;
 use crate::support::world::{Running, World};
-
-/// A world of so many films, all pending.
-fn world_of(name: &str, films: usize) -> World {
-    let mut world = World::new(name);
-    world.sql(&format!(
-        "INSERT INTO content.film_work (id, title)
-         SELECT ('00000000-0000-4000-9000-' || lpad(n::text, 12, '0'))::uuid, 'Film ' || n
-         FROM generate_series(1, {films}) AS n"
-    ));
-    world
-}
-
-/// A process that has sent so much, one film a request, that it has as many requests open as it may.
-fn start_warm(world: &mut World, proxy: &Proxy) -> Running {
-    let running = world.spawn(&["start", "--batch-size", "1", "--elasticsearch-url", &proxy.url]);
-    world.wait_in_step();
-    running
-}
 
 /// Looks for a while whether any more bulk requests come.
 #[track_caller]
@@ -37,7 +20,7 @@ fn check_no_more_requests(proxy: &Proxy, count: usize) {
 fn as_many_requests_are_open_as_the_settings_say_and_one_for_edits_that_waits_for_none_of_them() {
     let mut world = world_of("senders_open", 12);
     let proxy = Proxy::new(&world.engine.url);
-    let running = start_warm(&mut world, &proxy);
+    let running = start_warm(&mut world, &proxy, "4");
     let before = proxy.bulk_requests();
     proxy.plan(repeat_n(Fault::HoldRequest, 99));
     world.sql("UPDATE content.film_work SET title = title || '!'");
@@ -56,10 +39,7 @@ fn as_many_requests_are_open_as_the_settings_say_and_one_for_edits_that_waits_fo
 /// Ends a process that has done everything.
 #[track_caller]
 fn end_when_stamped(world: &mut World, running: Running) {
-    world.wait_for_row(
-        "SELECT FROM (SELECT count(*) AS pending FROM content.film_work WHERE indexed_at IS NULL) AS films
-         WHERE pending = 0",
-    );
+    wait_until_stamped(world);
     world.wait_in_step();
     running.end();
     assert_eq!(world.sync(), 0);
@@ -70,7 +50,7 @@ fn end_when_stamped(world: &mut World, running: Running) {
 fn a_delete_waits_for_a_document_that_is_on_its_way() {
     let mut world = world_of("senders_delete", 12);
     let proxy = Proxy::new(&world.engine.url);
-    let running = start_warm(&mut world, &proxy);
+    let running = start_warm(&mut world, &proxy, "4");
     let before = proxy.bulk_requests();
     proxy.forget_recorded();
     // One document is on its way, and those of the others come one after the other.
@@ -78,15 +58,10 @@ fn a_delete_waits_for_a_document_that_is_on_its_way() {
     proxy.plan([Fault::HoldRequest].into_iter().chain(slow));
     world.sql("UPDATE content.film_work SET title = title || '!'");
     wait_until("four requests are open", || proxy.bulk_requests() >= before + 4);
-    let held = String::from_utf8(proxy.recorded().remove(0)).expect("a request of text");
-    let (_, id) = held.split_once(r#""_id":""#).expect("a document has an id");
-    world.sql(&format!("DELETE FROM content.film_work WHERE id = '{}'", &id[..36]));
+    world.sql(&format!("DELETE FROM content.film_work WHERE id = '{}'", first_id(&proxy)));
     wait_until("the others are sent", || proxy.bulk_requests() > before + 5);
     thread::sleep(Duration::from_millis(1_500));
-    let is_delete = |request: &Vec<u8>| {
-        split_operations(request).1.iter().any(|operation| operation.starts_with(b"{\"delete\""))
-    };
-    assert!(!proxy.recorded().iter().any(is_delete), "the delete did not wait");
+    assert_eq!(deletes(&proxy), 0, "the delete did not wait");
     proxy.release();
     end_when_stamped(&mut world, running);
 }
@@ -126,7 +101,7 @@ fn requests_are_compressed_if_told_so() {
 fn an_engine_that_is_busy_gets_fewer_requests_at_a_time() {
     let mut world = world_of("senders_busy", 12);
     let proxy = Proxy::new(&world.engine.url);
-    let running = start_warm(&mut world, &proxy);
+    let running = start_warm(&mut world, &proxy, "4");
     let before = proxy.bulk_requests();
     // Four are refused, and of the rest one at a time is held.
     proxy.plan(repeat_n(Fault::Status(429), 4).chain(repeat_n(Fault::HoldRequest, 100)));

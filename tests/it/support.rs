@@ -5,6 +5,7 @@ pub mod command;
 pub mod database;
 pub mod engine;
 pub mod forwarder;
+pub mod one_by_one;
 pub mod proxy;
 pub mod wait;
 pub mod world;

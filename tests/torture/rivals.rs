@@ -16,9 +16,13 @@ use crate::support::proxy::{Fault, Proxy};
 
 /// What is seen only where no other fault or change comes after it, in turn.
 pub const ONCE: [(&str, Cause); 6] = [
-    ("films deleted that are back", |stage, rng| usurp(stage, rng, delete_late)),
+    ("films deleted that are back", |stage, rng| {
+        usurp(stage, rng, |stage, rng, slot| drop(delete_late(stage, rng, slot)));
+    }),
     KILLED,
-    ("links gone amid a reading", |stage, rng| usurp(stage, rng, links_late)),
+    ("links gone amid a reading", |stage, rng| {
+        usurp(stage, rng, |stage, rng, slot| drop(links_late(stage, rng, slot)));
+    }),
     ("lead lost unnoticed", |stage, rng| usurp(stage, rng, documents_late)),
     ("lead lost unnoticed", |stage, rng| usurp(stage, rng, deletions_late)),
     ("init-es before the answer to a request", init_es_before_answer),
@@ -49,13 +53,9 @@ fn deletions_late(stage: &Stage, rng: &mut Rng, slot: usize) {
     });
 }
 
-/// Where somebody else has locked one of the films nothing is done.
-fn delete_late(stage: &Stage, rng: &mut Rng, slot: usize) {
-    drop(try_delete_late(stage, rng, slot));
-}
-
-/// Films are deleted by the leader that has lost its lead when they are back and indexed again.
-fn try_delete_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error> {
+/// Films are deleted by the leader that has lost its lead when they are back and indexed again. Nothing is done where
+/// somebody else has locked one of them.
+fn delete_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error> {
     let Some(mut client) = stage.connect() else { return Ok(()) };
     let (insert, delete) = (films_insert(rng).join("; "), films_delete());
     let is_settled = format!(
@@ -76,14 +76,9 @@ fn try_delete_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Erro
     Ok(())
 }
 
-/// Where somebody else has locked one of the films nothing is done.
-fn links_late(stage: &Stage, rng: &mut Rng, slot: usize) {
-    drop(try_links_late(stage, rng, slot));
-}
-
 /// The leader has read the people of films and not yet their genres, when it loses its lead and the people are gone.
-/// Its rival touches the films for that and indexes them, before the leader reads on.
-fn try_links_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error> {
+/// Its rival touches the films for that and indexes them, before the leader reads on. Locked films as above.
+fn links_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error> {
     let Some(mut client) = stage.connect() else { return Ok(()) };
     client.batch_execute("SET lock_timeout = '1s'")?;
     stage.relays[slot].hold_before("FROM content.genre_film_work");

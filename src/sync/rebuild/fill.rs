@@ -17,7 +17,6 @@ use crate::postgres::stamp::{AsRead, find_unsettled, touch_behind};
 use crate::postgres::{Connection, Timestamp, moment_of};
 use crate::sync::answers::add_failure;
 use crate::sync::batch::Batch;
-use crate::sync::limits::Limits;
 use crate::sync::page::{Page, load_page};
 use crate::sync::sending::{Lane, Sent};
 use crate::sync::session::Session;
@@ -112,11 +111,10 @@ fn send_page(
     requests_max: usize,
 ) -> Option<OpenPage> {
     let page = Arc::new(page);
-    let Limits { batch_rows, bulk_bytes, .. } = session.limits;
     let (mut rows, mut requests) = (0, Vec::new());
     while rows < page.rows.len() && requests.len() < requests_max {
-        let end = page.body.end_of_part(rows, bulk_bytes).min(rows + batch_rows);
-        requests.push(session.hand_out(kind, Lane::Fill, &page, rows..end));
+        let (number, end) = session.hand_out(kind, Lane::Fill, &page, rows);
+        requests.push(number);
         rows = end;
     }
     let last = page.rows[..rows].last()?.id;
