@@ -288,15 +288,23 @@ mod tests {
 
     /// Reads an answer as [`Elasticsearch::bulk`] does, if it can be read, and checks that nothing counts
     /// as done that was not. Returns how many outcomes there are.
+    ///
+    /// Serde reads a list as an object whose fields stand in their order. No engine writes one; that what
+    /// is in it is believed no more than in an object is checked all the same.
     fn check_answer(answer: &Value) -> Option<usize> {
         let read: Answer = serde_json::from_str(&answer.to_string()).ok()?;
+        let field = |object: &Value, name: &str, place: usize| {
+            object.get(name).or_else(|| object.get(place)).cloned().unwrap_or_default()
+        };
+        let items = field(answer, "items", 0);
         let outcomes = read.into_outcomes();
         for (place, outcome) in outcomes.iter().enumerate() {
-            let item = &answer["items"][place];
+            let item = &items[place];
             let is_delete = item.get("delete").is_some();
             let item = &item[if is_delete { "delete" } else { "index" }];
-            let status = item["status"].as_u64().expect("without a status nothing is read");
-            let is_done = item["error"].is_null()
+            let status = field(item, "status", 0).as_u64();
+            let status = status.expect("without a status nothing is read");
+            let is_done = field(item, "error", 1).is_null()
                 && (matches!(status, 200 | 201) || status == 404 && is_delete);
             assert_eq!(*outcome == Outcome::Acknowledged, is_done, "{item}");
         }
@@ -314,6 +322,7 @@ mod tests {
         fn no_answer_makes_it_panic(answer in any_json(), items in prop::collection::vec(any_json(), 0..4)) {
             check_answer(&answer);
             check_answer(&json!({ "items": items }));
+            check_answer(&json!([[{ "index": items }]]));
         }
     }
 }
