@@ -60,16 +60,18 @@ need_tool() {
 
 # --------------------------------------------------------------------- ports
 
-# free_port FIRST: prints the first free port of the 50 from FIRST on.
+# free_port FIRST: sets PORT to the first free port of the 50 from FIRST on. It
+# stays ours until we end: a server binds it only later, and another dev/servers
+# may be looking for ports meanwhile.
 free_port() {
-    local port
-    for ((port = $1; port < $1 + 50; port++)); do
-        if is_free "$port"; then
-            echo "$port"
-            return
-        fi
+    local lock folder=${TMPDIR:-/tmp}/etl-dev-ports-$EUID
+    mkdir -p "$folder"
+    for ((PORT = $1; PORT < $1 + 50; PORT++)); do
+        exec {lock}>"$folder/$PORT"
+        ! { flock -n "$lock" && is_free "$PORT"; } || return 0
+        exec {lock}>&-
     done
-    die "no free port from $1 to $((port - 1))"
+    die "no free port from $1 to $((PORT - 1))"
 }
 
 # True if nothing accepts a connection on the port and it can be bound.

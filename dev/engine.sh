@@ -292,8 +292,10 @@ engine_answers() {
 # Starts ENGINE on free ports, with the data that is there. Does not wait.
 engine_start() {
     engine_stop # One that runs but does not answer, or whose files are gone.
-    HTTP_PORT=$(free_port "$FIRST_HTTP_PORT")
-    TRANSPORT_PORT=$(free_port "$FIRST_TRANSPORT_PORT")
+    free_port "$FIRST_HTTP_PORT"
+    HTTP_PORT=$PORT
+    free_port "$FIRST_TRANSPORT_PORT"
+    TRANSPORT_PORT=$PORT
     : >"$STATE/engine.log"
     engine_launch
 }

@@ -60,7 +60,8 @@ postgres_answers() {
 # Starts the server and waits until there is a database `movies`.
 postgres_start() {
     postgres_stop # One that runs but does not answer.
-    PG_PORT=$(free_port "$FIRST_PG_PORT")
+    free_port "$FIRST_PG_PORT"
+    PG_PORT=$PORT
     say "starting PostgreSQL on port $PG_PORT …"
     : >"$STATE/postgres.log"
     [[ -f $DATA/postgres/PG_VERSION ]] || postgres_init
