@@ -48,14 +48,14 @@ pub fn bound(kind: Kind, binding: Option<Binding>) -> Result<Binding, Error> {
 ///
 /// # Errors
 ///
-/// As [`check_identity`] and [`check_index`].
+/// As [`check_identity`] and [`check_indices`].
 pub fn check_state(
     conn: &mut Connection,
     elasticsearch: &Elasticsearch,
     kind: Kind,
 ) -> Result<Binding, Error> {
     let binding = check_identity(conn, elasticsearch, kind)?;
-    check_index(elasticsearch, kind, &binding)?;
+    check_indices(elasticsearch, &[(kind, &binding)])?;
     Ok(binding)
 }
 
@@ -95,20 +95,29 @@ fn check_database(conn: &mut Connection, binding: &Binding) -> Result<(), Error>
     )))
 }
 
-/// Makes sure that the index is there, is the one of the state, and is what people search.
+/// Makes sure that the index of each kind is there, is the one of the state, and is what people search. Asks
+/// once for all.
 ///
 /// # Errors
 ///
-/// Returns [`Error::IndexLost`] if it is not, and another error if the engine is away.
-pub fn check_index(
+/// Returns [`Error::IndexLost`] for the first of which this is not so, and another error if the engine is away.
+pub fn check_indices(
     elasticsearch: &Elasticsearch,
-    kind: Kind,
-    binding: &Binding,
+    bindings: &[(Kind, &Binding)],
 ) -> Result<(), Error> {
+    let patterns = bindings
+        .iter()
+        .map(|(kind, binding)| format!("{},{}", binding.index_name, elasticsearch.alias(*kind)));
+    let indices = elasticsearch.load_indices(&patterns.collect::<Vec<_>>().join(","))?;
+    for (kind, binding) in bindings {
+        check_index(&indices, &elasticsearch.alias(*kind), *kind, binding)?;
+    }
+    Ok(())
+}
+
+fn check_index(indices: &[Index], alias: &str, kind: Kind, binding: &Binding) -> Result<(), Error> {
     let name = &binding.index_name;
-    let alias = elasticsearch.alias(kind);
-    let indices = elasticsearch.load_indices(&format!("{name},{alias}"))?;
-    let searched = |index: &Index| index.aliases.contains_key(&alias);
+    let searched = |index: &Index| index.aliases.contains_key(alias);
     let other = indices.iter().find(|index| index.name != *name && searched(index));
     let what = match (indices.iter().find(|index| index.name == *name), other) {
         (None, _) => format!("the index {name} is missing"),
@@ -142,16 +151,18 @@ pub fn replace_write_aliases(
     index_names: &[&str],
     epoch: i64,
 ) -> Result<(), Error> {
+    let patterns =
+        index_names.iter().map(|name| format!("{}*,{name}", Index::write_alias_stem(name)));
+    // All indices that have one: a copy that was restored from a snapshot has it, too.
+    let indices = elasticsearch.load_indices(&patterns.collect::<Vec<_>>().join(","))?;
     let mut actions = Vec::new();
     for name in index_names {
         let private = Index::write_alias_stem(name);
-        // All indices that have one: a copy that was restored from a snapshot has it, too.
         let mut latest = 0;
-        for index in elasticsearch.load_indices(&format!("{private}*,{name}"))? {
-            let aliases = index.aliases.into_keys();
-            for alias in aliases.filter(|alias| alias.starts_with(&private)) {
+        for Index { name: index, aliases, .. } in &indices {
+            for alias in aliases.keys().filter(|alias| alias.starts_with(&private)) {
                 latest = latest.max(alias[private.len()..].parse().unwrap_or(0));
-                actions.push(AliasAction::Remove { index: index.name.clone(), alias });
+                actions.push(AliasAction::Remove { index: index.clone(), alias: alias.clone() });
             }
         }
         // The alias is made after its epoch, so there is none of an epoch that the state has yet to see.

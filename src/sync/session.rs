@@ -18,7 +18,7 @@ use crate::postgres::state::{self, Binding, end_loading};
 use crate::postgres::work::{Scope, Work, load_recent_work, load_work};
 use crate::postgres::{Connection, DatabaseUrl, Timestamp, connect};
 use crate::sync::batch::Reading;
-use crate::sync::binding::{bound, check_identity, check_index, replace_write_aliases};
+use crate::sync::binding::{bound, check_identity, check_indices, replace_write_aliases};
 use crate::sync::leader::{Leadership, lost_lead};
 use crate::sync::limits::Limits;
 use crate::sync::rebuild::{self, Filling};
@@ -71,19 +71,10 @@ struct Kept {
 }
 
 impl Kept {
-    fn load(
-        conn: &mut Connection,
-        elasticsearch: &Elasticsearch,
-        kind: Kind,
-        filling: Option<Filling>,
-    ) -> Result<Self, Error> {
+    fn load(conn: &mut Connection, kind: Kind, filling: Option<Filling>) -> Result<Self, Error> {
         // Not the identity of either side once more: an index of another one is not found here.
         let state = state::load_state(conn, kind)?;
-        let binding = bound(kind, state.binding).and_then(|binding| {
-            check_index(elasticsearch, kind, &binding)?;
-            Ok(binding)
-        });
-        let binding = unless_init_es_is_at_work(conn, binding)?;
+        let binding = unless_init_es_is_at_work(conn, bound(kind, state.binding))?;
         let has_retired = state.former_index.is_some();
         let settings = state.settings.filter(|_| state.is_loading);
         let settings_after_load = settings.as_deref().map(IndexSettings::from_text);
@@ -133,8 +124,10 @@ impl<'a> Session<'a> {
         let mut kept = Vec::new();
         for kind in kinds.iter().copied() {
             let filling = rebuild::prepare(&mut conn, url, elasticsearch, kind, epoch)?;
-            kept.push(Kept::load(&mut conn, elasticsearch, kind, filling)?);
+            kept.push(Kept::load(&mut conn, kind, filling)?);
         }
+        let are_there = check_indices(elasticsearch, &bindings_of(&kept));
+        unless_init_es_is_at_work(&mut conn, are_there)?;
         let names: Vec<&str> = kept.iter().flat_map(Kept::index_names).collect();
         replace_write_aliases(&mut conn, elasticsearch, &names, epoch)?;
         debug!("term {epoch} of {} begins", names.join(", "));
@@ -306,8 +299,8 @@ impl<'a> Session<'a> {
         if asked < self.next_binding_check {
             return Ok(());
         }
-        for Kept { kind, binding, has_retired, .. } in &mut self.kept {
-            check_index(self.elasticsearch, *kind, binding)?;
+        check_indices(self.elasticsearch, &bindings_of(&self.kept))?;
+        for Kept { kind, has_retired, .. } in &mut self.kept {
             // A switch begins a new term, so there is none that this one does not know of.
             if *has_retired {
                 *has_retired =
@@ -318,6 +311,10 @@ impl<'a> Session<'a> {
             Instant::now() + BINDING_CHECK.max(asked.elapsed() * BINDING_CHECK_SHARE);
         Ok(())
     }
+}
+
+fn bindings_of(kept: &[Kept]) -> Vec<(Kind, &Binding)> {
+    kept.iter().map(|kept| (kept.kind, &kept.binding)).collect()
 }
 
 /// An index that is missing while `etl init-es` makes it is no reason to give up.
