@@ -15,6 +15,7 @@ mod index; // faults of the index
 mod links; // random statements about links
 mod meetings; // writers who meet the leader
 mod network; // faults between the program and the engine
+mod once; // faults that nothing may come after
 mod processes; // faults of processes
 mod rebuilds; // new indices beside the live ones
 mod relay; // faults between the program and PostgreSQL

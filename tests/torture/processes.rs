@@ -7,8 +7,9 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use crate::index::{drop_index, remake_index, remove_alias};
+use crate::once::{KILLED, ONCE};
 use crate::rebuilds::{rebuild_and_leave, rebuild_and_search};
-use crate::rivals::{self, KILLED, wait_until};
+use crate::rivals::wait_until;
 use crate::servers::Schedule;
 use crate::stage::{Mood, Stage};
 use crate::support::proxy::Fault;
@@ -24,7 +25,7 @@ const KINDS: [(&str, u32, Cause); 17] = [
     ("leader frozen", 5, |stage, rng| freeze(stage, rng, &leader(stage))),
     ("standby frozen", 1, |stage, rng| freeze(stage, rng, &standby(stage))),
     ("sessions ended", 5, end_sessions),
-    ("lead lost unnoticed", 4, |stage, rng| rivals::ONCE[rng.usize(2..5)].1(stage, rng)),
+    ("lead lost unnoticed", 4, |stage, rng| ONCE[rng.usize(2..5)].1(stage, rng)),
     (KILLED.0, 3, KILLED.1),
     ("request hangs, leader killed", 2, hang_and_kill),
     ("init-es beside the leader", 2, |stage, _| init_es(stage)),
@@ -39,7 +40,7 @@ const KINDS: [(&str, u32, Cause); 17] = [
 
 /// Breaks things until the end.
 pub fn run(stage: &Stage, mut rng: Rng) {
-    let mut turn = rng.usize(..rivals::ONCE.len());
+    let mut turn = rng.usize(..ONCE.len());
     let mut schedule = Schedule::new(stage, &mut rng);
     while !stage.has_ended() {
         stage.pause(&mut rng, 200, if stage.mood() == Mood::Anything { 2_500 } else { 1_000 });
@@ -58,7 +59,7 @@ pub fn run(stage: &Stage, mut rng: Rng) {
             }
             Mood::Once => {
                 turn += 1;
-                let (name, cause) = rivals::ONCE[turn % rivals::ONCE.len()];
+                let (name, cause) = ONCE[turn % ONCE.len()];
                 cause_fault(stage, &mut rng, name, cause);
             }
             Mood::Rebuilds => cause_fault(stage, &mut rng, "rebuild", rebuild_and_search),

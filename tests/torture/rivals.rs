@@ -1,4 +1,4 @@
-//! One process leads after another: both believe that they do, or the first one is killed.
+//! One process leads after another, and both believe that they do.
 
 use std::thread;
 use std::time::Duration;
@@ -7,45 +7,29 @@ use fastrand::Rng;
 use postgres::Error;
 use uuid::Uuid;
 
-use crate::changes::{focus, move_focus, one_of_each};
+use crate::changes::{focus, move_focus};
 use crate::films::{films_delete, films_insert};
-use crate::processes::{Cause, find_leader, init_es, kill};
+use crate::processes::find_leader;
 use crate::stage::{Mood, Stage};
 use crate::statements::Reading;
 use crate::support::proxy::{Fault, Proxy};
 
-/// What is seen only where no other fault or change comes after it, in turn.
-pub const ONCE: [(&str, Cause); 6] = [
-    ("films deleted that are back", |stage, rng| {
-        usurp(stage, rng, |stage, rng, slot| drop(delete_late(stage, rng, slot)));
-    }),
-    KILLED,
-    ("links gone amid a reading", |stage, rng| {
-        usurp(stage, rng, |stage, rng, slot| drop(links_late(stage, rng, slot)));
-    }),
-    ("lead lost unnoticed", |stage, rng| usurp(stage, rng, documents_late)),
-    ("lead lost unnoticed", |stage, rng| usurp(stage, rng, deletions_late)),
-    ("init-es before the answer to a request", init_es_before_answer),
-];
-
-pub const KILLED: (&str, Cause) = ("leader killed between two statements", kill_between_statements);
-
 /// A leader that is about to send is held back, and its session ends without its knowing. Another process
 /// takes the lead and goes on with the same films; then the first one sends.
-fn usurp(stage: &Stage, rng: &mut Rng, send: fn(&Stage, &mut Rng, usize)) {
+pub fn usurp(stage: &Stage, rng: &mut Rng, send: fn(&Stage, &mut Rng, usize)) {
     if let Some(slot) = find_leader(stage) {
         send(stage, rng, slot);
         stage.relays[slot].release();
     }
 }
 
-fn documents_late(stage: &Stage, rng: &mut Rng, slot: usize) {
+pub fn documents_late(stage: &Stage, rng: &mut Rng, slot: usize) {
     let rival = &stage.proxies[1 - slot];
     stage.relays[slot].hold(Reading::Documents);
     send_late(stage, rng, slot, Reading::Documents, |rng| is_under_way(stage, rng, rival));
 }
 
-fn deletions_late(stage: &Stage, rng: &mut Rng, slot: usize) {
+pub fn deletions_late(stage: &Stage, rng: &mut Rng, slot: usize) {
     let rival = &stage.proxies[1 - slot];
     stage.relays[slot].hold(Reading::Deletions);
     send_late(stage, rng, slot, Reading::Deletions, |rng| {
@@ -55,7 +39,7 @@ fn deletions_late(stage: &Stage, rng: &mut Rng, slot: usize) {
 
 /// Films are deleted by the leader that has lost its lead when they are back and indexed again. Nothing is done where
 /// somebody else has locked one of them.
-fn delete_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error> {
+pub fn delete_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error> {
     let Some(mut client) = stage.connect() else { return Ok(()) };
     let (insert, delete) = (films_insert(rng).join("; "), films_delete());
     let is_settled = format!(
@@ -78,7 +62,7 @@ fn delete_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error> {
 
 /// The leader has read the people of films and not yet their genres, when it loses its lead and the people are gone.
 /// Its rival touches the films for that and indexes them, before the leader reads on. Locked films as above.
-fn links_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error> {
+pub fn links_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error> {
     let Some(mut client) = stage.connect() else { return Ok(()) };
     client.batch_execute("SET lock_timeout = '1s'")?;
     stage.relays[slot].hold_before("FROM content.genre_film_work");
@@ -129,50 +113,6 @@ fn send_late(
         stage.history.count("sent after the lead was lost", &format!("{reading:?}"));
         stage.set_mood(Mood::Nothing);
     }
-}
-
-/// What was read for the former index is answered when there is another one, which has nothing yet.
-fn init_es_before_answer(stage: &Stage, rng: &mut Rng) {
-    stage.plan(&[Fault::SlowAnswer(Duration::from_secs(6))]);
-    let requests = stage.bulk_requests();
-    if wait_until(1_500, || stage.bulk_requests() > requests) {
-        move_focus(rng);
-        init_es(stage);
-        stage.set_mood(Mood::Nothing);
-    }
-}
-
-/// Statements before which a leader is killed.
-const STATEMENTS: [&str; 8] = [
-    "etl.expand_fan_outs",
-    "etl.expand_fan_outs",
-    "wanted AS",
-    "pg_current_wal_flush_lsn",
-    "etl.stamp_rows",
-    "o.op = 'tombstone'",
-    "DELETE FROM etl.outbox",
-    "FROM content.genre_film_work",
-];
-
-/// The leader is killed between two statements, when there is something of each kind to be done.
-fn kill_between_statements(stage: &Stage, rng: &mut Rng) {
-    let (Some(slot), Some(mut client)) = (find_leader(stage), stage.connect()) else { return };
-    let relay = &stage.relays[slot];
-    let word = rng.choice(STATEMENTS).expect("some statements");
-    let _ = client.batch_execute("SET lock_timeout = '1s'");
-    let mut changes = one_of_each(rng);
-    rng.shuffle(&mut changes);
-    // What cannot be done because others are at it is left.
-    for change in &changes {
-        let _ = client.batch_execute(change);
-    }
-    relay.hold_before(word);
-    if wait_until(1_500, || relay.is_holding()) {
-        stage.history.count("leader killed before a statement", word);
-        kill(stage, rng, &[slot]);
-        stage.set_mood(Mood::Nothing);
-    }
-    relay.release();
 }
 
 /// Waits until the request of the rival is carried out, and its answer under way.

@@ -9,10 +9,9 @@ use std::{env, fs, thread};
 
 use fastrand::Rng;
 
-use crate::films::{films_delete, films_insert};
 use crate::index::flush;
+use crate::once::delete_films;
 use crate::processes::Cause;
-use crate::rivals::wait_until;
 use crate::stage::{Mood, Stage};
 use crate::statements::contains;
 use crate::support::proxy::{Fault, Proxy};
@@ -171,19 +170,6 @@ fn restart_engine(stage: &Stage, rng: &mut Rng) {
         let delivered = last.filter_map(|request| proxy.deliver(request));
         stage.history.add("faults", "late request", delivered.count() as u64);
     }
-}
-
-/// Has some films indexed, and deleted again. Not where somebody else has locked one of them.
-fn delete_films(stage: &Stage, rng: &mut Rng) -> Result<(), postgres::Error> {
-    const IS_LEFT: &str = "SELECT FROM content.film_work WHERE indexed_at IS NULL
-        UNION ALL SELECT FROM etl.outbox LIMIT 1";
-    let Some(mut client) = stage.connect() else { return Ok(()) };
-    client.batch_execute("SET lock_timeout = '1s'")?;
-    for change in [films_insert(rng).join("; "), films_delete()] {
-        client.batch_execute(&change)?;
-        wait_until(5_000, || client.query_opt(IS_LEFT, &[]).is_ok_and(|row| row.is_none()));
-    }
-    Ok(())
 }
 
 /// Waits until a film is stamped that was touched now. Returns whether that was so: then a leader has

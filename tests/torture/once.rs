@@ -1,0 +1,126 @@
+//! Faults that are seen only where no other fault, and no change of the same rows, comes after them.
+
+use std::thread;
+use std::time::Duration;
+
+use fastrand::Rng;
+use postgres::Error;
+
+use crate::changes::{focus, move_focus, one_of_each};
+use crate::films::{films_delete, films_insert};
+use crate::index::remake_index;
+use crate::meetings::hold_beside_change;
+use crate::processes::{Cause, find_leader, init_es, kill};
+use crate::rivals::{delete_late, deletions_late, documents_late, links_late, usurp, wait_until};
+use crate::stage::{Mood, Stage};
+use crate::statements::contains;
+
+/// They come in turn.
+pub const ONCE: [(&str, Cause); 9] = [
+    ("films deleted that are back", |stage, rng| {
+        usurp(stage, rng, |stage, rng, slot| drop(delete_late(stage, rng, slot)));
+    }),
+    KILLED,
+    ("links gone amid a reading", |stage, rng| {
+        usurp(stage, rng, |stage, rng, slot| drop(links_late(stage, rng, slot)));
+    }),
+    ("lead lost unnoticed", |stage, rng| usurp(stage, rng, documents_late)),
+    ("lead lost unnoticed", |stage, rng| usurp(stage, rng, deletions_late)),
+    ("init-es before a stamp", init_es_before_stamp),
+    ("documents late for films that are gone", |stage, rng| {
+        drop(documents_of_deleted(stage, rng));
+    }),
+    ("film held beside a change", |stage, rng| {
+        hold_beside_change(stage, rng);
+        stage.set_mood(Mood::Nothing);
+    }),
+    ("index made again by hand", |stage, rng| {
+        remake_index(stage, rng);
+        stage.set_mood(Mood::Nothing);
+    }),
+];
+
+pub const KILLED: (&str, Cause) = ("leader killed between two statements", kill_between_statements);
+
+/// What was sent to the former index is stamped when there is another one, which has nothing yet.
+fn init_es_before_stamp(stage: &Stage, rng: &mut Rng) {
+    let Some(slot) = find_leader(stage) else { return };
+    let relay = &stage.relays[slot];
+    relay.hold_before("etl.stamp_rows");
+    if wait_until(1_500, || relay.is_holding()) {
+        move_focus(rng);
+        init_es(stage);
+        stage.set_mood(Mood::Nothing);
+    }
+    relay.release();
+}
+
+/// Films are deleted, and no more heard of; only their documents arrive once more, in the term in which they were
+/// sent, when the engine has had time to forget that it has deleted them.
+fn documents_of_deleted(stage: &Stage, rng: &mut Rng) -> Result<(), Error> {
+    /// Longer than an index is searched as it was.
+    const FORGOTTEN: Duration = Duration::from_secs(3);
+    delete_films(stage, rng)?;
+    move_focus(rng);
+    thread::sleep(FORGOTTEN);
+    let _alone = stage.replays.lock().unwrap();
+    for proxy in &stage.proxies {
+        let requests = proxy.recorded();
+        let documents = |request: &&Vec<u8>| !contains(request, b"{\"delete\"");
+        let last = requests.iter().rev().take(100).filter(documents);
+        let delivered = last.filter_map(|request| proxy.deliver(request));
+        stage.history.add("faults", "late request", delivered.count() as u64);
+    }
+    stage.set_mood(Mood::Nothing);
+    Ok(())
+}
+
+/// Has some films indexed, and deleted again. Not where somebody else has locked one of them.
+pub fn delete_films(stage: &Stage, rng: &mut Rng) -> Result<(), Error> {
+    let Some(mut client) = stage.connect() else { return Ok(()) };
+    let changes = [films_insert(rng).join("; "), films_delete()];
+    let films = focus().join(", ");
+    let is_left = format!(
+        "SELECT FROM content.film_work WHERE id IN ({films}) AND indexed_at IS NULL
+        UNION ALL SELECT FROM etl.outbox WHERE row_id IN ({films}) LIMIT 1"
+    );
+    client.batch_execute("SET lock_timeout = '1s'")?;
+    for change in changes {
+        client.batch_execute(&change)?;
+        wait_until(5_000, || client.query_opt(&is_left, &[]).is_ok_and(|row| row.is_none()));
+    }
+    Ok(())
+}
+
+/// Statements before which a leader is killed.
+const STATEMENTS: [&str; 8] = [
+    "etl.expand_fan_outs",
+    "etl.expand_fan_outs",
+    "wanted AS",
+    "pg_current_wal_flush_lsn",
+    "etl.stamp_rows",
+    "o.op = 'tombstone'",
+    "DELETE FROM etl.outbox",
+    "FROM content.genre_film_work",
+];
+
+/// The leader is killed between two statements, when there is something of each kind to be done.
+fn kill_between_statements(stage: &Stage, rng: &mut Rng) {
+    let (Some(slot), Some(mut client)) = (find_leader(stage), stage.connect()) else { return };
+    let relay = &stage.relays[slot];
+    let word = rng.choice(STATEMENTS).expect("some statements");
+    let _ = client.batch_execute("SET lock_timeout = '1s'");
+    let mut changes = one_of_each(rng);
+    rng.shuffle(&mut changes);
+    // What cannot be done because others are at it is left.
+    for change in &changes {
+        let _ = client.batch_execute(change);
+    }
+    relay.hold_before(word);
+    if wait_until(1_500, || relay.is_holding()) {
+        stage.history.count("leader killed before a statement", word);
+        kill(stage, rng, &[slot]);
+        stage.set_mood(Mood::Nothing);
+    }
+    relay.release();
+}
