@@ -29,6 +29,7 @@ use std::time::Instant;
 use std::{env, fs};
 
 use fan_out::Genre;
+use loads::Yardstick;
 use machine::Machine;
 use program::Program;
 use report::{Aim, Report};
@@ -93,11 +94,22 @@ fn measure(settings: &Settings) -> Report {
     writers::measure(settings, &world, &mut report);
     if let Some(films) = settings.large {
         tell("a larger catalogue");
-        let large = catalogue::make("bench_large", films);
-        loads::measure_large(films, &large, &machine, &yardstick, &mut report);
-        let program = Program::spawn(&large, &["start"]);
-        idle::measure(settings, &large, &machine, &program, films, &mut report);
+        measure_large(settings, films, &machine, &yardstick, &mut report);
     }
     tell("done");
     report
+}
+
+/// A larger catalogue, as a part of the first one.
+fn measure_large(
+    settings: &Settings,
+    films: usize,
+    machine: &Machine,
+    yardstick: &Yardstick,
+    report: &mut Report,
+) {
+    let world = catalogue::make("bench_large", films);
+    loads::measure_large(films, &world, machine, yardstick, report);
+    let program = Program::spawn(&world, &["start"]);
+    idle::measure(settings, &world, machine, &program, films, report);
 }
