@@ -191,7 +191,11 @@ impl Loop<'_> {
         let mut last_change: Option<Instant> = None;
         loop {
             let started = Instant::now();
-            let done = step(&mut session)?;
+            let done = match step(&mut session) {
+                // The next term begins with a new one.
+                Err(Error::IndexLost { .. }) if self.follow.rebuild_lost_index => Step::TermOver,
+                result => result?,
+            };
             if !matches!(done, Step::Sent | Step::Partial { .. }) {
                 self.failures.end();
             }

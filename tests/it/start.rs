@@ -378,7 +378,8 @@ fn an_index_that_is_lost_while_running_is_made_again() {
     wait_until("another index is there", || world.engine.request("GET", &alias, None).0 == 200);
     world.wait_in_step();
     assert_ne!(searched(&world), name);
-    running.end();
+    let outcome = running.end();
+    assert!(!outcome.stderr.contains("ERROR"), "nobody is asked to do anything\n{outcome}");
 }
 
 #[test]
