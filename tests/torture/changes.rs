@@ -141,11 +141,18 @@ fn rename(rng: &mut Rng, table: &str, column: &str, count: u32) -> String {
     format!("UPDATE content.{table} SET {column} = '{}' WHERE id = {id}", word(rng))
 }
 
+/// Some that have films.
+fn rename_linked(rng: &mut Rng, table: &str, column: &str) -> String {
+    let linked =
+        format!("SELECT {table}_id FROM content.{table}_film_work ORDER BY random() LIMIT 3");
+    format!("UPDATE content.{table} SET {column} = '{}' WHERE id IN ({linked})", word(rng))
+}
+
 /// Changes of which each leaves something else to be done.
 pub fn one_of_each(rng: &mut Rng) -> [String; 5] {
     [
-        rename(rng, "person", "full_name", PERSONS),
-        rename(rng, "genre", "name", GENRES),
+        rename_linked(rng, "person", "full_name"),
+        rename_linked(rng, "genre", "name"),
         film_edit(rng, ""),
         unlink(rng),
         format!("{DELETE} {}", film(rng)),

@@ -16,11 +16,12 @@ use crate::stage::{Mood, Stage};
 use crate::statements::contains;
 
 /// They come in turn.
-pub const ONCE: [(&str, Cause); 9] = [
+pub const ONCE: [(&str, Cause); 10] = [
     ("films deleted that are back", |stage, rng| {
         usurp(stage, rng, |stage, rng, slot| drop(delete_late(stage, rng, slot)));
     }),
     KILLED,
+    ("leader killed amid a fan-out", |stage, rng| kill_before(stage, rng, "etl.expand_fan_outs")),
     ("links gone amid a reading", |stage, rng| {
         usurp(stage, rng, |stage, rng, slot| drop(links_late(stage, rng, slot)));
     }),
@@ -40,7 +41,21 @@ pub const ONCE: [(&str, Cause); 9] = [
     }),
 ];
 
-pub const KILLED: (&str, Cause) = ("leader killed between two statements", kill_between_statements);
+pub const KILLED: (&str, Cause) = ("leader killed between two statements", |stage, rng| {
+    let word = rng.choice(STATEMENTS).expect("some statements");
+    kill_before(stage, rng, word);
+});
+
+/// Statements before which a leader is killed.
+const STATEMENTS: [&str; 7] = [
+    "etl.expand_fan_outs",
+    "wanted AS",
+    "pg_current_wal_flush_lsn",
+    "etl.stamp_rows",
+    "o.op = 'tombstone'",
+    "DELETE FROM etl.outbox",
+    "FROM content.genre_film_work",
+];
 
 /// What was sent to the former index is stamped when there is another one, which has nothing yet.
 fn init_es_before_stamp(stage: &Stage, rng: &mut Rng) {
@@ -92,29 +107,17 @@ pub fn delete_films(stage: &Stage, rng: &mut Rng) -> Result<(), Error> {
     Ok(())
 }
 
-/// Statements before which a leader is killed.
-const STATEMENTS: [&str; 8] = [
-    "etl.expand_fan_outs",
-    "etl.expand_fan_outs",
-    "wanted AS",
-    "pg_current_wal_flush_lsn",
-    "etl.stamp_rows",
-    "o.op = 'tombstone'",
-    "DELETE FROM etl.outbox",
-    "FROM content.genre_film_work",
-];
-
-/// The leader is killed between two statements, when there is something of each kind to be done.
-fn kill_between_statements(stage: &Stage, rng: &mut Rng) {
+/// The leader is killed before a statement, when something of each kind has come that is to be done.
+fn kill_before(stage: &Stage, rng: &mut Rng, word: &'static str) {
     let (Some(slot), Some(mut client)) = (find_leader(stage), stage.connect()) else { return };
     let relay = &stage.relays[slot];
-    let word = rng.choice(STATEMENTS).expect("some statements");
     let _ = client.batch_execute("SET lock_timeout = '1s'");
     let mut changes = one_of_each(rng);
     rng.shuffle(&mut changes);
-    // What cannot be done because others are at it is left.
-    for change in &changes {
-        let _ = client.batch_execute(change);
+    // All at once, so that it is all done in one step; where others are at one of them, once more.
+    let changes = changes.join("; ");
+    if !(0..3).any(|_| client.batch_execute(&changes).is_ok()) {
+        return;
     }
     relay.hold_before(word);
     if wait_until(1_500, || relay.is_holding()) {

@@ -8,7 +8,7 @@ use postgres::Error;
 use uuid::Uuid;
 
 use crate::changes::{focus, move_focus};
-use crate::films::{films_delete, films_insert};
+use crate::films::{films_delete_ahead, films_insert};
 use crate::processes::find_leader;
 use crate::stage::{Mood, Stage};
 use crate::statements::Reading;
@@ -41,7 +41,8 @@ pub fn deletions_late(stage: &Stage, rng: &mut Rng, slot: usize) {
 /// somebody else has locked one of them.
 pub fn delete_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error> {
     let Some(mut client) = stage.connect() else { return Ok(()) };
-    let (insert, delete) = (films_insert(rng).join("; "), films_delete());
+    // Their rows are older than their deletion when they are back.
+    let [insert, delete] = [films_insert(rng), films_delete_ahead(rng)].map(|sql| sql.join("; "));
     let is_settled = format!(
         "SELECT FROM content.film_work f WHERE id IN ({}) AND indexed_at IS NOT NULL
             AND NOT EXISTS (SELECT FROM etl.outbox WHERE row_id = f.id) LIMIT 1",

@@ -44,11 +44,11 @@ impl Moods {
         Self { is_long, left: Vec::new(), count: 0 }
     }
 
-    /// Draws the next one. The first four are different ones, and so are they among each twelve, or fourteen.
+    /// Draws the next one. The first four are different ones, and so are they among each fourteen, or sixteen.
     pub fn next(&mut self, rng: &mut Rng) -> Mood {
         if self.left.is_empty() {
             let mut others = vec![Mood::Anything, Mood::Rebuilds];
-            others.extend([Mood::Once; 6]);
+            others.extend([Mood::Once; 8]);
             if self.is_long {
                 others.extend([Mood::Restart; 2]);
             }
