@@ -22,11 +22,9 @@ pub const ONCE: [(&str, Cause); 10] = [
     }),
     KILLED,
     ("leader killed amid a fan-out", |stage, rng| kill_before(stage, rng, "etl.expand_fan_outs")),
-    ("links gone amid a reading", |stage, rng| {
-        usurp(stage, rng, |stage, rng, slot| drop(links_late(stage, rng, slot)));
-    }),
-    ("lead lost unnoticed", |stage, rng| usurp(stage, rng, documents_late)),
-    ("lead lost unnoticed", |stage, rng| usurp(stage, rng, deletions_late)),
+    ("links gone amid a reading", LEAD_LOST[0]),
+    ("lead lost unnoticed", LEAD_LOST[1]),
+    ("lead lost unnoticed", LEAD_LOST[2]),
     ("init-es before a stamp", init_es_before_stamp),
     ("documents late for films that are gone", |stage, rng| {
         drop(documents_of_deleted(stage, rng));
@@ -39,6 +37,13 @@ pub const ONCE: [(&str, Cause); 10] = [
         remake_index(stage, rng);
         stage.set_mood(Mood::Nothing);
     }),
+];
+
+/// A leader that does not know that it has lost its lead.
+pub const LEAD_LOST: [Cause; 3] = [
+    |stage, rng| usurp(stage, rng, |stage, rng, slot| drop(links_late(stage, rng, slot))),
+    |stage, rng| usurp(stage, rng, documents_late),
+    |stage, rng| usurp(stage, rng, deletions_late),
 ];
 
 pub const KILLED: (&str, Cause) = ("leader killed between two statements", |stage, rng| {

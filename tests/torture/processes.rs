@@ -7,7 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use crate::index::{drop_index, remake_index, remove_alias};
-use crate::once::{KILLED, ONCE};
+use crate::once::{KILLED, LEAD_LOST, ONCE};
 use crate::rebuilds::{rebuild_and_leave, rebuild_and_search};
 use crate::rivals::wait_until;
 use crate::servers::Schedule;
@@ -25,7 +25,7 @@ const KINDS: [(&str, u32, Cause); 17] = [
     ("leader frozen", 5, |stage, rng| freeze(stage, rng, &leader(stage))),
     ("standby frozen", 1, |stage, rng| freeze(stage, rng, &standby(stage))),
     ("sessions ended", 5, end_sessions),
-    ("lead lost unnoticed", 4, |stage, rng| ONCE[rng.usize(2..5)].1(stage, rng)),
+    ("lead lost unnoticed", 4, |stage, rng| LEAD_LOST[rng.usize(..3)](stage, rng)),
     (KILLED.0, 3, KILLED.1),
     ("request hangs, leader killed", 2, hang_and_kill),
     ("init-es beside the leader", 2, |stage, _| init_es(stage)),
