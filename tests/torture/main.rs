@@ -120,9 +120,11 @@ fn torture(world: &mut World, stage: &Stage, seed: u64, time: Duration) -> Resul
     })
 }
 
-/// All that is known of a film in a difference.
+/// All that is known of the row in a difference.
 fn describe(world: &mut World, stage: &Stage, difference: &str) -> String {
-    let ids = difference.split("film ").nth(1).and_then(|rest| rest.get(..36));
+    let ids = ["film ", "person ", "genre ", "row "]
+        .iter()
+        .find_map(|word| difference.split(word).nth(1)?.get(..36));
     let mut text = String::new();
     if let Some(id) = ids {
         let mut words = vec![id.to_owned()];
@@ -130,11 +132,15 @@ fn describe(world: &mut World, stage: &Stage, difference: &str) -> String {
             "SELECT person_id::text FROM content.person_film_work WHERE film_work_id::text = $1
             UNION SELECT genre_id::text FROM content.genre_film_work WHERE film_work_id::text = $1";
         words.extend(world.client.query(sql, &[&id]).iter().flatten().map(|row| row.get(0)));
-        let row = "SELECT to_jsonb(f)::text FROM content.film_work f WHERE id::text = $1";
-        let row = world.client.query_opt(row, &[&id]).ok().flatten();
+        let row = ["film_work", "person", "genre"]
+            .map(|table| {
+                format!("SELECT to_jsonb(r)::text FROM content.{table} r WHERE id::text = $1")
+            })
+            .join(" UNION ALL ");
+        let row = world.client.query_opt(&row, &[&id]).ok().flatten();
         let row = row.map_or("no row".to_owned(), |row| row.get::<_, String>(0));
         let history = stage.history.concerning(&words, 30);
-        text = format!("--- history of film {id}\n{history}--- its row\n  {row}\n");
+        text = format!("--- history of {id}\n{history}--- its row\n  {row}\n");
     }
     for slot in 0..2 {
         let _ = writeln!(
