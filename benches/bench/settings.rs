@@ -34,7 +34,7 @@ impl Settings {
 
     /// How many of its documents show how many connections the engine needs to be at its limit.
     pub fn sweep_documents(&self) -> usize {
-        self.by_size(self.films / 2, self.films)
+        self.by_size(self.films / 4, self.films)
     }
 
     /// How often writers are measured with triggers and without.
@@ -44,7 +44,7 @@ impl Settings {
 
     /// How long 100 edits a second go on.
     pub fn steady_edits(&self) -> Duration {
-        Duration::from_secs(self.by_size(8, 30))
+        Duration::from_secs(self.by_size(5, 30))
     }
 
     /// How many edits are read back one at a time.
@@ -54,7 +54,7 @@ impl Settings {
 
     /// How long nothing is done.
     pub fn idle(&self) -> Duration {
-        Duration::from_secs(self.by_size(10, 60))
+        Duration::from_secs(self.by_size(5, 60))
     }
 
     /// Seconds of one run of pgbench.
