@@ -65,13 +65,19 @@ need_tool() {
 # may be looking for ports meanwhile.
 free_port() {
     local lock folder=${TMPDIR:-/tmp}/etl-dev-ports-$EUID
-    mkdir -p "$folder"
+    make_own_folder "$folder"
     for ((PORT = $1; PORT < $1 + 50; PORT++)); do
         exec {lock}>"$folder/$PORT"
         ! { flock -n "$lock" && is_free "$PORT"; } || return 0
         exec {lock}>&-
     done
     die "no free port from $1 to $((PORT - 1))"
+}
+
+# Makes a folder where anybody may have made one before us.
+make_own_folder() {
+    mkdir -p "$1"
+    [[ -O $1 ]] || die "$1 belongs to somebody else"
 }
 
 # True if nothing accepts a connection on the port and it can be bound.

@@ -113,6 +113,14 @@ impl Follow {
         Session::begin(url, senders, leadership, kinds, limits)
     }
 
+    /// Does a step. An index that was lost ends the term, if the next one may begin with a new one.
+    fn step(&self, session: &mut Session<'_>) -> Result<Step, Error> {
+        match step(session) {
+            Err(Error::IndexLost { .. }) if self.rebuild_lost_index => Ok(Step::TermOver),
+            result => result,
+        }
+    }
+
     /// Waits until this process leads. Returns nothing if the goal is reached without that.
     fn wait_for_lead(&self) -> Result<Option<Leadership>, Error> {
         let mut candidate = Candidate::connect(&self.url)?;
@@ -191,11 +199,7 @@ impl Loop<'_> {
         let mut last_change: Option<Instant> = None;
         loop {
             let started = Instant::now();
-            let done = match step(&mut session) {
-                // The next term begins with a new one.
-                Err(Error::IndexLost { .. }) if self.follow.rebuild_lost_index => Step::TermOver,
-                result => result?,
-            };
+            let done = self.follow.step(&mut session)?;
             if !matches!(done, Step::Sent | Step::Partial { .. }) {
                 self.failures.end();
             }

@@ -8,6 +8,7 @@
 //! goes through an alias that is gone would otherwise make an index of this name, `require_alias` or not,
 //! and be acknowledged by it (seen on OpenSearch 2.19 and Elasticsearch 8.19).
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -169,18 +170,19 @@ impl Elasticsearch {
     ///
     /// Returns an error if the engine is away or refuses to tell.
     pub fn find_index(&self, name: &str) -> Result<Option<Index>, Error> {
-        Ok(self.load_indices(name)?.into_iter().next())
+        Ok(self.load_indices(&[name])?.into_iter().next())
     }
 
-    /// Loads the indices that names, aliases or patterns (with commas between them) stand for, in the
-    /// order of their names. What is not there is left out.
+    /// Loads the indices that names, aliases or patterns stand for, in the order of their names. What is not
+    /// there is left out.
     ///
     /// # Errors
     ///
     /// Returns an error if the engine is away or refuses to tell.
-    pub fn load_indices(&self, pattern: &str) -> Result<Vec<Index>, Error> {
+    pub fn load_indices<S: Borrow<str>>(&self, patterns: &[S]) -> Result<Vec<Index>, Error> {
         let path = format!(
-            "/{pattern}?ignore_unavailable=true&filter_path=*.aliases,*.mappings._meta,*.settings.index.uuid"
+            "/{}?ignore_unavailable=true&filter_path=*.aliases,*.mappings._meta,*.settings.index.uuid",
+            patterns.join(",")
         );
         match self.send::<BTreeMap<String, IndexAnswer>>(Method::GET, &path, None) {
             Ok(indices) => Ok(indices.into_iter().map(Index::from_answer).collect()),

@@ -75,7 +75,7 @@ fn check_cluster(
         binding.cluster_uuid, binding.index_name
     );
     // An engine whose data was lost comes back as another cluster, and has nothing.
-    if elasticsearch.load_indices(&elasticsearch.alias(kind))?.is_empty() {
+    if elasticsearch.load_indices(&[elasticsearch.alias(kind)])?.is_empty() {
         let what = format!("{what} (is --elasticsearch-url, ELASTICSEARCH_URL, right?)");
         return Err(Error::IndexLost { kind, what });
     }
@@ -105,10 +105,11 @@ pub fn check_indices(
     elasticsearch: &Elasticsearch,
     bindings: &[(Kind, &Binding)],
 ) -> Result<(), Error> {
-    let patterns = bindings
+    let patterns: Vec<String> = bindings
         .iter()
-        .map(|(kind, binding)| format!("{},{}", binding.index_name, elasticsearch.alias(*kind)));
-    let indices = elasticsearch.load_indices(&patterns.collect::<Vec<_>>().join(","))?;
+        .flat_map(|(kind, binding)| [binding.index_name.clone(), elasticsearch.alias(*kind)])
+        .collect();
+    let indices = elasticsearch.load_indices(&patterns)?;
     for (kind, binding) in bindings {
         check_index(&indices, &elasticsearch.alias(*kind), *kind, binding)?;
     }
@@ -151,10 +152,12 @@ pub fn replace_write_aliases(
     index_names: &[&str],
     epoch: i64,
 ) -> Result<(), Error> {
-    let patterns =
-        index_names.iter().map(|name| format!("{}*,{name}", Index::write_alias_stem(name)));
     // All indices that have one: a copy that was restored from a snapshot has it, too.
-    let indices = elasticsearch.load_indices(&patterns.collect::<Vec<_>>().join(","))?;
+    let patterns: Vec<String> = index_names
+        .iter()
+        .flat_map(|name| [format!("{}*", Index::write_alias_stem(name)), (*name).to_owned()])
+        .collect();
+    let indices = elasticsearch.load_indices(&patterns)?;
     let mut actions = Vec::new();
     for name in index_names {
         let private = Index::write_alias_stem(name);

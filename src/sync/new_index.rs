@@ -171,7 +171,7 @@ impl Former {
     ) -> Result<Self, Error> {
         let alias = elasticsearch.alias(kind);
         let mut found = Self::default();
-        let indices = elasticsearch.load_indices(&format!("{alias}_*"))?;
+        let indices = elasticsearch.load_indices(&[format!("{alias}_*")])?;
         // The index of a prefix that begins with our alias is somebody else's.
         let is_former = |index: &Index| {
             let time = &index.name[alias.len() + 1..];
@@ -184,7 +184,7 @@ impl Former {
             found.removed.push(format!("removed our former index {}", index.name));
             found.actions.push(AliasAction::Delete { index: index.name });
         }
-        for index in elasticsearch.load_indices(&alias)? {
+        for index in elasticsearch.load_indices(&[&*alias])? {
             found.displace(index, &alias, replace)?;
         }
         Ok(found)

@@ -21,7 +21,7 @@ const AFTER_RESTART: Duration = Duration::from_secs(60);
 const SLOW: Duration = Duration::from_secs(20);
 
 /// What is not in step then, although nothing is left to be done, will never be.
-const GIVEN_UP: Duration = Duration::from_secs(15);
+const GIVEN_UP: Duration = Duration::from_secs(10);
 
 /// How everything begins that says that the program has yet to act.
 const UNDER_WAY: &str = "under way: ";

@@ -1,6 +1,7 @@
 //! Faults between the program and the engine: lost, cut, refused, late and doubled requests, and
 //! documents that somebody writes by hand.
 
+use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
@@ -134,6 +135,17 @@ fn replay(stage: &Stage, rng: &mut Rng) {
             stage.history.count("faults", "late request");
             stage.history.note(began, "fault", format!("late request, {age} of {count}"));
         }
+    }
+}
+
+/// Those of each process's requests of such ages that are chosen arrive once more, the youngest first.
+pub fn deliver_late(stage: &Stage, ages: Range<usize>, mut is_chosen: impl FnMut(&[u8]) -> bool) {
+    for proxy in &stage.proxies {
+        let requests = proxy.recorded();
+        let last = requests.iter().rev().take(ages.end).skip(ages.start);
+        let delivered =
+            last.filter(|request| is_chosen(request)).filter_map(|request| proxy.deliver(request));
+        stage.history.add("faults", "late request", delivered.count() as u64);
     }
 }
 

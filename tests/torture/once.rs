@@ -10,6 +10,7 @@ use crate::changes::{focus, move_focus, one_of_each};
 use crate::films::{films_delete, films_insert};
 use crate::index::remake_index;
 use crate::meetings::hold_beside_change;
+use crate::network::deliver_late;
 use crate::processes::{Cause, find_leader, init_es, kill};
 use crate::rivals::{delete_late, deletions_late, documents_late, links_late, usurp, wait_until};
 use crate::stage::{Mood, Stage};
@@ -65,11 +66,18 @@ const STATEMENTS: [&str; 7] = [
 /// What was sent to the former index is stamped when there is another one, which has nothing yet.
 fn init_es_before_stamp(stage: &Stage, rng: &mut Rng) {
     let Some(slot) = find_leader(stage) else { return };
-    let relay = &stage.relays[slot];
-    relay.hold_before("etl.stamp_rows");
-    if wait_until(1_500, || relay.is_holding()) {
+    hold_leader(stage, slot, "etl.stamp_rows", || {
         move_focus(rng);
         init_es(stage);
+    });
+}
+
+/// Holds a leader back before a statement, and does something meanwhile, which is the last of its segment.
+fn hold_leader(stage: &Stage, slot: usize, word: &'static str, meanwhile: impl FnOnce()) {
+    let relay = &stage.relays[slot];
+    relay.hold_before(word);
+    if wait_until(1_500, || relay.is_holding()) {
+        meanwhile();
         stage.set_mood(Mood::Nothing);
     }
     relay.release();
@@ -84,13 +92,7 @@ fn documents_of_deleted(stage: &Stage, rng: &mut Rng) -> Result<(), Error> {
     move_focus(rng);
     thread::sleep(FORGOTTEN);
     let _alone = stage.replays.lock().unwrap();
-    for proxy in &stage.proxies {
-        let requests = proxy.recorded();
-        let documents = |request: &&Vec<u8>| !contains(request, b"{\"delete\"");
-        let last = requests.iter().rev().take(100).filter(documents);
-        let delivered = last.filter_map(|request| proxy.deliver(request));
-        stage.history.add("faults", "late request", delivered.count() as u64);
-    }
+    deliver_late(stage, 0..100, |request| !contains(request, b"{\"delete\""));
     stage.set_mood(Mood::Nothing);
     Ok(())
 }
@@ -115,7 +117,6 @@ pub fn delete_films(stage: &Stage, rng: &mut Rng) -> Result<(), Error> {
 /// The leader is killed before a statement, when something of each kind has come that is to be done.
 fn kill_before(stage: &Stage, rng: &mut Rng, word: &'static str) {
     let (Some(slot), Some(mut client)) = (find_leader(stage), stage.connect()) else { return };
-    let relay = &stage.relays[slot];
     let _ = client.batch_execute("SET lock_timeout = '1s'");
     let mut changes = one_of_each(rng);
     rng.shuffle(&mut changes);
@@ -124,11 +125,8 @@ fn kill_before(stage: &Stage, rng: &mut Rng, word: &'static str) {
     if !(0..3).any(|_| client.batch_execute(&changes).is_ok()) {
         return;
     }
-    relay.hold_before(word);
-    if wait_until(1_500, || relay.is_holding()) {
+    hold_leader(stage, slot, word, || {
         stage.history.count("leader killed before a statement", word);
         kill(stage, rng, &[slot]);
-        stage.set_mood(Mood::Nothing);
-    }
-    relay.release();
+    });
 }

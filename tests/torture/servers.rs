@@ -10,6 +10,7 @@ use std::{env, fs, thread};
 use fastrand::Rng;
 
 use crate::index::flush;
+use crate::network::deliver_late;
 use crate::once::delete_films;
 use crate::processes::Cause;
 use crate::stage::{Mood, Stage};
@@ -161,15 +162,9 @@ fn restart_engine(stage: &Stage, rng: &mut Rng) {
     }
     // Nothing of the terms before may get in any more: documents above all, and few of the deletes that would
     // come behind them.
-    for proxy in &stage.proxies {
-        let requests = proxy.recorded();
-        let is_chosen = |request: &&Vec<u8>| {
-            rng.u8(..8) == 0 || rng.bool() && !contains(request, b"{\"delete\"")
-        };
-        let last = requests.iter().rev().skip(1).take(200).filter(is_chosen);
-        let delivered = last.filter_map(|request| proxy.deliver(request));
-        stage.history.add("faults", "late request", delivered.count() as u64);
-    }
+    deliver_late(stage, 1..201, |request| {
+        rng.u8(..8) == 0 || rng.bool() && !contains(request, b"{\"delete\"")
+    });
 }
 
 /// Waits until a film is stamped that was touched now. Returns whether that was so: then a leader has

@@ -52,7 +52,7 @@ pub(super) fn finish_switch(
     };
     let live = binding.index_name;
     let alias = elasticsearch.alias(kind);
-    let indices = elasticsearch.load_indices(&format!("{name},{live}"))?;
+    let indices = elasticsearch.load_indices(&[name.as_str(), &live])?;
     let Some(new) = indices.iter().find(|index| index.name == *name) else {
         warn!("the new index {name} was deleted by somebody else");
         put_off_switching(conn, kind, name)?;
