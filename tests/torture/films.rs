@@ -1,6 +1,7 @@
 //! Random statements about films.
 
 use fastrand::Rng;
+use postgres::Client;
 
 use crate::changes::{FILMS, any, focus, id, word};
 use crate::links::link_film;
@@ -112,4 +113,14 @@ pub fn film_new_id(rng: &mut Rng) -> Vec<String> {
         format!("DELETE FROM content.person_film_work WHERE film_work_id = {old}"),
         format!("{UPDATE} SET id = {new} WHERE id = {old}"),
     ]
+}
+
+/// Whether nothing is left to be done for films, given by their quoted ids.
+pub fn are_settled(client: &mut Client, films: &[String]) -> bool {
+    let ids = format!("ANY (ARRAY[{}]::uuid[])", films.join(", "));
+    let is_left = format!(
+        "SELECT FROM content.film_work WHERE id = {ids} AND indexed_at IS NULL
+        UNION ALL SELECT FROM etl.outbox WHERE row_id = {ids} LIMIT 1"
+    );
+    client.query_opt(&is_left, &[]).is_ok_and(|row| row.is_none())
 }

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use postgres::Error;
 
 use crate::changes::{focus, move_focus, one_of_each};
-use crate::films::{films_delete, films_insert};
+use crate::films::{are_settled, films_delete, films_insert};
 use crate::index::remake_index;
 use crate::meetings::hold_beside_change;
 use crate::network::deliver_late;
@@ -101,15 +101,11 @@ fn documents_of_deleted(stage: &Stage, rng: &mut Rng) -> Result<(), Error> {
 pub fn delete_films(stage: &Stage, rng: &mut Rng) -> Result<(), Error> {
     let Some(mut client) = stage.connect() else { return Ok(()) };
     let changes = [films_insert(rng).join("; "), films_delete()];
-    let films = focus().join(", ");
-    let is_left = format!(
-        "SELECT FROM content.film_work WHERE id IN ({films}) AND indexed_at IS NULL
-        UNION ALL SELECT FROM etl.outbox WHERE row_id IN ({films}) LIMIT 1"
-    );
+    let films = focus();
     client.batch_execute("SET lock_timeout = '1s'")?;
     for change in changes {
         client.batch_execute(&change)?;
-        wait_until(5_000, || client.query_opt(&is_left, &[]).is_ok_and(|row| row.is_none()));
+        wait_until(5_000, || are_settled(&mut client, &films));
     }
     Ok(())
 }

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use postgres::Error;
-use uuid::Uuid;
 
 use crate::changes::{focus, move_focus};
-use crate::films::{films_delete_ahead, films_insert};
+use crate::films::{are_settled, films_delete_ahead, films_insert};
 use crate::processes::find_leader;
 use crate::stage::{Mood, Stage};
 use crate::statements::Reading;
@@ -72,18 +71,17 @@ pub fn links_late(stage: &Stage, rng: &mut Rng, slot: usize) -> Result<(), Error
             (SELECT film_work_id FROM content.person_film_work ORDER BY random() LIMIT 5)",
     )?;
     send_late(stage, rng, slot, Reading::Documents, |_| {
-        let pending =
-            "SELECT coalesce(array_agg(id), '{}') FROM content.film_work WHERE indexed_at IS NULL";
-        let Ok(films) = client.query_one(pending, &[]).map(|row| row.get::<_, Vec<Uuid>>(0)) else {
+        let pending = "SELECT coalesce(array_agg(quote_literal(id)), '{}') FROM content.film_work WHERE indexed_at IS NULL";
+        let Ok(films) = client.query_one(pending, &[]).map(|row| row.get::<_, Vec<String>>(0))
+        else {
             return false;
         };
-        let delete = "DELETE FROM content.person_film_work WHERE film_work_id = ANY ($1)";
-        let settled = "SELECT WHERE NOT EXISTS (SELECT FROM content.film_work WHERE id = ANY ($1) AND indexed_at IS NULL)
-            AND NOT EXISTS (SELECT FROM etl.outbox WHERE row_id = ANY ($1))";
-        client.execute(delete, &[&films]).is_ok()
-            && wait_until(6_000, || {
-                client.query_opt(settled, &[&films]).is_ok_and(|row| row.is_some())
-            })
+        let delete = format!(
+            "DELETE FROM content.person_film_work WHERE film_work_id = ANY (ARRAY[{}]::uuid[])",
+            films.join(", ")
+        );
+        client.batch_execute(&delete).is_ok()
+            && wait_until(6_000, || are_settled(&mut client, &films))
     });
     Ok(())
 }
